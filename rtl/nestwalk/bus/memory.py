@@ -1,0 +1,80 @@
+"""The unit's own view of the ``mem`` port: reads of whole structures in 16-byte pieces, and single writes.
+
+Walker, queue and events speak these streams; `nestwalk.bus.mem_port` turns them into AXI4 of any data width.
+"""
+
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out, Signature
+
+from ..config import IommuConfig
+from .axi import AxiResponse
+
+__all__ = [
+    "PIECE_BITS",
+    "MemoryRead",
+    "MemoryReadData",
+    "MemoryReadSignature",
+    "MemoryWrite",
+    "MemoryWriteDone",
+    "MemoryWriteSignature",
+]
+
+PIECE_BITS = 128
+"""Structures are read in naturally aligned pieces of 16 bytes, each of them atomic (§2)."""
+
+
+class MemoryRead(data.StructLayout):
+    """A read of one naturally aligned structure.
+
+    Members: ``id`` names the reader, ``address`` (bytes) is aligned to the size, ``size`` is log2 of the bytes (3 to 6), and
+    ``exclusive`` asks for an AXI exclusive read (size 3 only).
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"id": cfg.id_width, "address": cfg.haw, "size": 3, "exclusive": 1})
+
+
+class MemoryReadData(data.StructLayout):
+    """One 16-byte piece of a structure, lowest address first; pieces of different ids may interleave.
+
+    A structure of 8 bytes comes in the half of ``data`` that its address[3] names. ``last`` marks the last piece.
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"id": cfg.id_width, "data": PIECE_BITS, "response": AxiResponse, "last": 1})
+
+
+class MemoryWrite(data.StructLayout):
+    """A write of one naturally aligned value within one 16-byte piece.
+
+    ``size`` is log2 of the bytes (2 to 4); ``data`` carries the value in the byte lanes that its address names;
+    ``exclusive`` asks for an AXI exclusive write.
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"id": cfg.id_width, "address": cfg.haw, "size": 3, "data": PIECE_BITS, "exclusive": 1})
+
+
+class MemoryWriteDone(data.StructLayout):
+    """The answer to a write: it is visible in memory (or failed)."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"id": cfg.id_width, "response": AxiResponse})
+
+
+class MemoryReadSignature(Signature):
+    """Request and data streams, seen from the reader."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__(
+            {"request": Out(stream.Signature(MemoryRead(cfg))), "data": In(stream.Signature(MemoryReadData(cfg)))}
+        )
+
+
+class MemoryWriteSignature(Signature):
+    """Request and completion streams, seen from the writer."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__(
+            {"request": Out(stream.Signature(MemoryWrite(cfg))), "done": In(stream.Signature(MemoryWriteDone(cfg)))}
+        )
