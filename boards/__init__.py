@@ -1,0 +1,1 @@
+"""FPGA boards, their demo top, and out-of-context synthesis."""

@@ -1,0 +1,1 @@
+"""Proofs: one specification per block, its depth table and its runner."""

@@ -1,0 +1,1 @@
+"""Everything around the hardware: golden model, simulated memory, host stack, replay, reports, command line."""
