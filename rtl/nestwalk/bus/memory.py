@@ -10,6 +10,7 @@ from ..config import IommuConfig
 from .axi import AxiResponse
 
 __all__ = [
+    "MemoryIds",
     "PIECE_BITS",
     "MemoryRead",
     "MemoryReadData",
@@ -21,6 +22,28 @@ __all__ = [
 
 PIECE_BITS = 128
 """Structures are read in naturally aligned pieces of 16 bytes, each of them atomic (§2)."""
+
+
+class MemoryIds:
+    """Who reads and writes at the ``mem`` port: AXI ids 0 to ``walk_slots`` - 1 are the walk slots' paging entries.
+
+    Attributes
+    ----------
+    structures : int
+        Reads of more than one piece by the walker (context and PASID-table entries), kept in order.
+    update : int
+        Exclusive pairs that set accessed and dirty bits.
+    queue : int
+        Descriptor fetches and status writes.
+    event : int
+        Interrupt messages.
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        self.structures = cfg.walk_slots
+        self.update = cfg.walk_slots + 1
+        self.queue = cfg.walk_slots + 2
+        self.event = cfg.walk_slots + 3
 
 
 class MemoryRead(data.StructLayout):
@@ -63,18 +86,18 @@ class MemoryWriteDone(data.StructLayout):
 
 
 class MemoryReadSignature(Signature):
-    """Request and data streams, seen from the reader."""
+    """Request and data streams, seen from the reader, who takes data whenever it comes."""
 
     def __init__(self, cfg: IommuConfig):
         super().__init__(
-            {"request": Out(stream.Signature(MemoryRead(cfg))), "data": In(stream.Signature(MemoryReadData(cfg)))}
+            {"request": Out(stream.Signature(MemoryRead(cfg))), "data": In(stream.Signature(MemoryReadData(cfg), always_ready=True))}
         )
 
 
 class MemoryWriteSignature(Signature):
-    """Request and completion streams, seen from the writer."""
+    """Request and completion streams, seen from the writer, who takes completions whenever they come."""
 
     def __init__(self, cfg: IommuConfig):
         super().__init__(
-            {"request": Out(stream.Signature(MemoryWrite(cfg))), "done": In(stream.Signature(MemoryWriteDone(cfg)))}
+            {"request": Out(stream.Signature(MemoryWrite(cfg))), "done": In(stream.Signature(MemoryWriteDone(cfg), always_ready=True))}
         )

@@ -1,0 +1,47 @@
+"""Conversion of a component to plain Verilog with flat port names (``mem_awvalid``, ``request_payload``)."""
+
+from dataclasses import dataclass
+
+from amaranth.back import verilog
+from amaranth.hdl import Value
+from amaranth.lib import wiring
+
+__all__ = ["Port", "convert", "flat_ports"]
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port of the converted module: ``direction`` is ``input`` or ``output``, ``width`` in bits."""
+
+    name: str
+    direction: str
+    width: int
+
+
+def flat_ports(component: wiring.Component) -> dict[str, tuple[Value, wiring.Flow]]:
+    """Every port of ``component`` by its flat name: the path of its members joined by ``_``."""
+    return {
+        "_".join(str(part) for part in path): (Value.cast(value), member.flow)
+        for path, member, value in component.signature.flatten(component)
+    }
+
+
+def convert(component: wiring.Component, *, name: str) -> tuple[str, list[Port]]:
+    """Verilog text of ``component`` as module ``name``, and its ports (with ``clk`` and ``rst``).
+
+    The text is the same for every run: it holds no source locations and no private attributes.
+    """
+    ports = flat_ports(component)
+    directions = {wiring.In: "input", wiring.Out: "output"}
+    listed = [Port("clk", "input", 1), Port("rst", "input", 1)]
+    listed += [Port(port, directions[flow], len(value)) for port, (value, flow) in ports.items()]
+    for port, (value, _) in ports.items():
+        value.name = port
+    text = verilog.convert(
+        component,
+        name=name,
+        ports=[value for value, _ in ports.values()],
+        emit_src=False,
+        strip_internal_attrs=True,
+    )
+    return text, listed
