@@ -1,0 +1,76 @@
+"""What all structures in memory share: masks of named fields, reserved bits, and reading in 16-byte pieces (§2)."""
+
+from collections.abc import Iterable
+from typing import Self
+
+from amaranth.hdl import Cat, Const, Value
+from amaranth.lib import data
+
+from ..bus.memory import PIECE_BITS
+from ..config import IommuConfig
+
+__all__ = ["FixedStructure", "Structure", "check_width", "second_stage_levels"]
+
+def check_width(structure: type[data.Struct], bits: int):
+    """Raise `TypeError` unless ``structure`` is exactly ``bits`` wide; called at import for every structure."""
+    if structure.as_shape().size != bits:
+        raise TypeError(f"{structure.__name__} is {structure.as_shape().size} bits wide, not {bits}")
+
+
+def second_stage_levels(cfg: IommuConfig) -> frozenset[int]:
+    """Second-stage table levels that CAP.SAGAW announces: none without second stage from major version 6 on (§0.4)."""
+    return cfg.second_stage_levels if cfg.second_stage or cfg.version_major < 6 else frozenset()
+
+
+class Structure(data.Struct):
+    """A structure in memory. Fields carry the specification's names in lower case; ``rsvd…`` must be 0, ``ign…`` is ignored."""
+
+    @classmethod
+    def width(cls) -> int:
+        """Bits of the whole structure."""
+        return cls.as_shape().size
+
+    @classmethod
+    def mask(cls, field: str, low: int = 0) -> int:
+        """Mask of ``field`` within the structure, from the field's bit ``low`` upwards."""
+        place = cls.as_shape()[field]
+        return ((1 << place.width) - 1 & -1 << low) << place.offset
+
+    @classmethod
+    def at_piece(cls, number: int, piece) -> Self:
+        """View of a structure of which only piece ``number`` (``piece``, 128 bits) is known; all other bits are 0."""
+        below, above = number * PIECE_BITS, cls.width() - (number + 1) * PIECE_BITS
+        return cls(Cat(Const(0, below), piece, Const(0, above)))
+
+
+class FixedStructure(Structure):
+    """A structure whose reserved bits depend on the configuration only, so that they are one constant mask."""
+
+    @classmethod
+    def also_reserved(cls, cfg: IommuConfig) -> Iterable[int]:
+        """Masks of the bits that are reserved under ``cfg`` besides the fields named ``rsvd…``."""
+        return ()
+
+    @classmethod
+    def reserved_mask(cls, cfg: IommuConfig) -> int:
+        """All bits that must be 0 under ``cfg``."""
+        masks = [cls.mask(name) for name, _ in cls.as_shape() if name.startswith("rsvd")]
+        total = 0
+        for mask in (*masks, *cls.also_reserved(cfg)):
+            total |= mask
+        return total
+
+    def reserved_set(self, cfg: IommuConfig) -> Value:
+        """A reserved bit is set anywhere in the structure: 1 bit, combinational."""
+        return (self.as_value() & self.reserved_mask(cfg)).any()
+
+    @classmethod
+    def reserved_in_piece(cls, cfg: IommuConfig, number: int, piece) -> Value:
+        """A reserved bit is set in piece ``number`` (``piece``, 128 bits): 1 bit, combinational.
+
+        A piece past the end of the structure is reserved as a whole (padding of 128-bit descriptors, §5.1).
+        """
+        everything = (1 << PIECE_BITS) - 1
+        known = number * PIECE_BITS < cls.width()
+        mask = cls.reserved_mask(cfg) >> number * PIECE_BITS & everything if known else everything
+        return (Value.cast(piece) & mask).any()

@@ -1,0 +1,51 @@
+"""What the register file tells the invalidation queue, and what the queue reports back."""
+
+from amaranth.lib.wiring import In, Out, Signature
+
+from ..config import IommuConfig
+
+__all__ = ["QueueControlSignature"]
+
+
+class QueueControlSignature(Signature):
+    """Control of the invalidation queue, seen from the register file (§1.11, §5.1, §5.7).
+
+    Members
+    -------
+    enable : Out(1)
+        GCMD.QIE. The queue starts fetching when it rises and stops when it falls.
+    enabled : In(1)
+        Follows ``enable`` once the queue has started or come to rest (then with ``head`` 0); read as GSTS.QIES.
+    base, size, wide : Out(page_bits), Out(3), Out(1)
+        IQA.IQA as a host page number, IQA.QS and IQA.DW.
+    tail : Out(15)
+        IQT[18:4], in units of 16 bytes whatever the descriptor width.
+    head : In(15)
+        IQH[18:4], in the same unit.
+    mode : Out(2)
+        TTM as latched by SRTP.
+    stopped : Out(1)
+        FSTS.IQE or FSTS.ITE is set: nothing is fetched; when it falls, fetching resumes at ``head``.
+    error, error_code : In(1), In(4)
+        One-cycle pulse that sets FSTS.IQE, with IQERCD.IQEI. ``stopped`` is high from the next cycle on.
+    wait_complete : In(1)
+        One-cycle pulse: a wait descriptor with IF=1 completed, and its status write (if any) is visible in memory.
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__(
+            {
+                "enable": Out(1),
+                "enabled": In(1),
+                "base": Out(cfg.page_bits),
+                "size": Out(3),
+                "wide": Out(1),
+                "tail": Out(15),
+                "head": In(15),
+                "mode": Out(2),
+                "stopped": Out(1),
+                "error": In(1),
+                "error_code": In(4),
+                "wait_complete": In(1),
+            }
+        )
