@@ -108,7 +108,7 @@ class ScalableContextEntry(FixedStructure):
         return (Value.cast(pasid)[13:] >> self.pdts).any()
 
     def invalid_programming(self) -> Value:
-        """PRE without DTE, RID_PASID beyond the directory, EPTR without PASIDE (SCT.4.1 to SCT.4.3); needs both pieces."""
+        """PRE without DTE, RID_PASID beyond the directory, EPTR without PASIDE (SCT.4); needs both pieces."""
         return (self.pre & ~self.dte) | self.pasid_beyond_directory(self.rid_pasid) | (self.eptr & ~self.paside)
 
 

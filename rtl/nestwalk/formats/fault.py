@@ -9,10 +9,10 @@ __all__ = ["UNQUALIFIED", "FaultEvent", "FaultReason", "FaultRecord", "is_qualif
 
 
 class FaultReason(enum.Enum, shape=8):
-    """Fault reason codes (§4.2 to §4.9) under the names of their condition groups: ``SPT_4`` stands for SPT.4.1 to SPT.4.4.
+    """Fault reason codes (§4.2 to §4.9) under the names of their condition groups: ``SPT_4`` is SPT.4.1 to SPT.4.4.
 
-    The conditions of §4.9 have no names in the specification; ours start with ``INTERRUPT``. SGN.3 (82h) left the specification
-    with revision 4.1.
+    The conditions of §4.9 have no names in the specification; ours start with ``INTERRUPT``. SGN.3 (82h) left the
+    specification with revision 4.1.
     """
 
     NONE = 0x00
@@ -142,14 +142,15 @@ UNQUALIFIED = frozenset(
 
 
 def is_qualified(reason) -> Value:
-    """Whether FPD=1 in a visited entry suppresses the record of ``reason`` (a `FaultReason` signal): 1 bit, combinational."""
+    """FPD=1 in a visited entry suppresses the record of ``reason`` (a `FaultReason` signal): 1 bit, combinational."""
     return ~Value.cast(reason).matches(*sorted(code.value for code in UNQUALIFIED))
 
 
 class FaultEvent(data.Struct):
     """A fault on its way to the log, already past the FPD check.
 
-    ``access`` is encoded as `nestwalk.bus.translation.Access`, ``address_type`` as ``AddressType`` there; ``page`` is address[63:12].
+    ``access`` is encoded as `nestwalk.bus.translation.Access`, ``address_type`` as ``AddressType`` there; ``page`` is
+    address[63:12].
     """
 
     source_id: 16

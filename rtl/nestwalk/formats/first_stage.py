@@ -12,8 +12,8 @@ __all__ = ["FirstStageEntry"]
 class FirstStageEntry(Structure):
     """First-stage paging entry of any level, 64 bits (§2.7).
 
-    PS is PAT in a 4 KiB entry; bit 12, the lowest of ``address``, is PAT in larger leaf entries. PWT, PCD, PAT and G have no effect.
-    ``level`` is an int or a 3-bit Value, 1 (4 KiB pages) to 5. All predicates are combinational, 1 bit.
+    PS is PAT in a 4 KiB entry; bit 12, the lowest of ``address``, is PAT in larger leaf entries. PWT, PCD, PAT and G
+    have no effect. ``level`` is an int or a 3-bit Value, 1 (4 KiB pages) to 5. All predicates are combinational, 1 bit.
     """
 
     p: 1

@@ -41,8 +41,9 @@ class PasidDirectoryEntry(FixedStructure):
 class PasidEntry(FixedStructure):
     """PASID-table entry, 512 bits (four pieces), indexed by PASID[5:0] (§2.6).
 
-    A field of a feature that is absent is reserved for every PGTT; a field of a feature that is there is neither checked nor used
-    when PGTT ignores it. AW is the number of second-stage levels - 2, FSPM=1 means a 5-level first stage.
+    A field of a feature that is absent is reserved for every PGTT; a field of a feature that is there is neither
+    checked nor used when PGTT ignores it. AW is the number of second-stage levels - 2, FSPM=1 means a 5-level first
+    stage.
     """
 
     p: 1

@@ -12,8 +12,8 @@ __all__ = ["SecondStageEntry"]
 class SecondStageEntry(Structure):
     """Second-stage paging entry of any level, 64 bits (§2.8), for ECAP.SSIRWS=0 (IR is ignored, IW reserved).
 
-    EMT and IPAT have no effect (ECAP.MTS=0); A and D count only with SSADE. ``level`` is an int or a 3-bit Value, 1 (4 KiB pages) to 5.
-    All predicates are combinational, 1 bit.
+    EMT and IPAT have no effect (ECAP.MTS=0); A and D count only with SSADE. ``level`` is an int or a 3-bit Value,
+    1 (4 KiB pages) to 5. All predicates are combinational, 1 bit.
     """
 
     r: 1

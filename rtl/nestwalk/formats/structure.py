@@ -11,6 +11,7 @@ from ..config import IommuConfig
 
 __all__ = ["FixedStructure", "Structure", "check_width", "second_stage_levels"]
 
+
 def check_width(structure: type[data.Struct], bits: int):
     """Raise `TypeError` unless ``structure`` is exactly ``bits`` wide; called at import for every structure."""
     if structure.as_shape().size != bits:
@@ -23,7 +24,7 @@ def second_stage_levels(cfg: IommuConfig) -> frozenset[int]:
 
 
 class Structure(data.Struct):
-    """A structure in memory. Fields carry the specification's names in lower case; ``rsvd…`` must be 0, ``ign…`` is ignored."""
+    """A structure in memory. Fields carry the specification's names in lower case; ``rsvd…`` is reserved, ``ign…`` ignored."""
 
     @classmethod
     def width(cls) -> int:
