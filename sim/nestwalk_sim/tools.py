@@ -1,8 +1,8 @@
 """Where the tools live. The only module that knows their names, paths and environment.
 
 They come as wheels into the environment of the running interpreter, which need not be activated; the machine gives a
-C++ compiler, make and perl (for Verilator). A tool named by its usual environment variable (``YOSYS``, ``NEXTPNR_ECP5``,
-``ECPPACK``) is taken as it is.
+C++ compiler, make and perl (for Verilator). A tool named by its usual environment variable (``YOSYS``,
+``NEXTPNR_ECP5``, ``ECPPACK``) is taken as it is.
 """
 
 import importlib.metadata

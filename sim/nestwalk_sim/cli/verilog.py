@@ -23,7 +23,7 @@ def verilog(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Verilog file; FILE.json beside it.")],
     preset: Preset = "DEFAULT",
 ) -> None:
-    """Write release Verilog and its JSON sidecar (ports, parameters, versions, checksum). Two runs write equal bytes."""
+    """Write release Verilog and its JSON sidecar: ports, parameters, versions, checksum. Two runs write equal bytes."""
     config = configuration(preset)
     tools.install()
     text, ports = convert(Unit(config), name=MODULE)
