@@ -56,8 +56,8 @@ class Memory:
     image : mapping of int to bytes, optional
         Page address (a multiple of 4096) to its 4096 bytes; copied.
 
-    Addresses outside the pages answer with :class:`AccessError`. ``pages`` (page number to ``bytearray``) and ``errors`` (a list of
-    :class:`ErrorRange`) are open to simulators that mirror this memory.
+    Addresses outside the pages answer with :class:`AccessError`. ``pages`` (page number to ``bytearray``) and
+    ``errors`` (a list of :class:`ErrorRange`) are open to simulators that mirror this memory.
     """
 
     def __init__(self, image: Mapping[int, bytes] | None = None):
@@ -77,7 +77,9 @@ class Memory:
         pages = {}
         for address, content in image.items():
             if address & _OFFSET or len(content) != PAGE_SIZE:
-                raise ValueError(f"a memory image holds aligned pages of {PAGE_SIZE} bytes, not {len(content)} bytes at {address:#x}")
+                raise ValueError(
+                    f"a memory image holds aligned pages of {PAGE_SIZE} bytes, not {len(content)} bytes at {address:#x}"
+                )
             pages[address >> _PAGE_SHIFT] = bytearray(content)
         self.pages = pages
         self.errors = []

@@ -1,4 +1,5 @@
-"""Golden model of the translation unit in plain Python: decodes memory with its own masks, shares nothing with the hardware sources."""
+"""Golden model of the translation unit in plain Python: decodes memory with its own masks, shares nothing with the
+hardware sources."""
 
 from .config import MODEL_PRESETS, ModelConfig, model_preset
 from .fault_conditions import FAULT_CONDITIONS, FaultCondition, untranslated_conditions

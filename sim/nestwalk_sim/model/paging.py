@@ -3,16 +3,19 @@
 Where §3 leaves a choice, the model decides as follows; the captures agree where they tell.
 
 * Inside an entry the order is present, reserved, address range, permission.
-* First-stage permissions are decided at the level where they are lost, user/supervisor (SGN.2) before read/write (SGN.6): below a
-  supervisor entry nothing is read for a user request, so SGN.2 goes before an SFS.2 further down (`fl48_pasid` tells).
-* In the second stage, an entry without any permission, or a level at which neither reading nor writing is left, ends the walk there
-  (SSS.2); a missing permission of which the other one is left is decided at the leaf (SGN.6, SGN.7). In legacy mode the walk ends at the
-  level where the requested permission is lost (LGN.2, LGN.3).
+* First-stage permissions are decided at the level where they are lost, user/supervisor (SGN.2) before read/write
+  (SGN.6): below a supervisor entry nothing is read for a user request, so SGN.2 goes before an SFS.2 further down
+  (`fl48_pasid` tells).
+* In the second stage, an entry without any permission, or a level at which neither reading nor writing is left, ends
+  the walk there (SSS.2); a missing permission of which the other one is left is decided at the leaf (SGN.6, SGN.7).
+  In legacy mode the walk ends at the level where the requested permission is lost (LGN.2, LGN.3).
 * An AtomicOp that lacks both permissions reports the write.
-* A first-stage entry above the leaf gets its accessed bits when it is met. The leaf gets accessed and dirty in one update after every
-  check of the request has passed, including the final second-stage walk of a nested request and the interrupt range of the output; the
-  final second-stage leaf follows it. An update that needs a snooped walk and has none is SFS.9, before permissions of its page (SFS.8).
-* With SSADE=1 the second stage sees every access to a first-stage entry as a write: it needs both permissions and sets D.
+* A first-stage entry above the leaf gets its accessed bits when it is met. The leaf gets accessed and dirty in one
+  update after every check of the request has passed, including the final second-stage walk of a nested request and
+  the interrupt range of the output; the final second-stage leaf follows it. An update that needs a snooped walk and
+  has none is SFS.9, before permissions of its page (SFS.8).
+* With SSADE=1 the second stage sees every access to a first-stage entry as a write: it needs both permissions and
+  sets D.
 """
 
 from typing import NamedTuple
@@ -40,8 +43,8 @@ class Translation(NamedTuple):
 class _SecondStage(NamedTuple):
     """A second-stage table as one walk uses it.
 
-    ``legacy_access`` is the access whose permission a legacy walk checks level by level, None in scalable mode. ``updates`` is SSADE,
-    ``snooped`` whether updates are allowed.
+    ``legacy_access`` is the access whose permission a legacy walk checks level by level, None in scalable mode.
+    ``updates`` is SSADE, ``snooped`` whether updates are allowed.
     """
 
     table: int
@@ -72,15 +75,23 @@ def _is_write(access: Access) -> bool:
     return access is Access.WRITE or access is Access.ATOMIC
 
 
-def _check_permission(access: Access, read: bool, write: bool, zero_length_read: bool, conditions: tuple[str, str]) -> None:
+def _check_permission(
+    access: Access, read: bool, write: bool, zero_length_read: bool, conditions: tuple[str, str]
+) -> None:
     """Raise the first or second condition when the access lacks write or read permission (§3.5.2)."""
     if _is_write(access) and not write:
         raise TranslationFault(conditions[0])
-    if access is not Access.WRITE and not read and not (access is Access.ZERO_LENGTH_READ and zero_length_read and write):
+    if (
+        access is not Access.WRITE
+        and not read
+        and not (access is Access.ZERO_LENGTH_READ and zero_length_read and write)
+    ):
         raise TranslationFault(conditions[1])
 
 
-def _second_stage_update(walk: Walk, stage: _SecondStage, address: int, entry: int, bits: int, level: int, guest: int) -> None:
+def _second_stage_update(
+    walk: Walk, stage: _SecondStage, address: int, entry: int, bits: int, level: int, guest: int
+) -> None:
     """Set accessed and dirty bits of a second-stage entry where SSADE asks for it and they are missing."""
     if stage.updates and bits & ~entry:
         if not stage.snooped:
@@ -115,16 +126,20 @@ def _second_stage(walk: Walk, stage: _SecondStage, address: int) -> _SecondStage
         if level == 1 or page_size_bit:
             offset = (1 << shift) - 1
             return _SecondStageLeaf(
-                entry & config.table_address & ~offset | address & offset, offset + 1, read, write, entry_address, entry, level
+                entry & config.table_address & ~offset | address & offset,
+                offset + 1,
+                read,
+                write,
+                entry_address,
+                entry,
+                level,
             )
         _second_stage_update(walk, stage, entry_address, entry, _SECOND_ACCESSED, level, address)
         table = entry & config.table_address
     raise AssertionError("level 1 is always a leaf")
 
 
-def second_stage_only(
-    walk: Walk, request: Request, table: int, levels: int, entry: PasidEntry | None
-) -> Translation:
+def second_stage_only(walk: Walk, request: Request, table: int, levels: int, entry: PasidEntry | None) -> Translation:
     """Translate through the second stage alone.
 
     Parameters
@@ -181,7 +196,9 @@ def _place_entry(walk: Walk, stage: _SecondStage | None, address: int, root: boo
     return _EntryPlace(leaf.address, leaf.write)
 
 
-def _first_stage_update(walk: Walk, place: _EntryPlace, snooped: bool, entry: int, bits: int, level: int, address: int) -> None:
+def _first_stage_update(
+    walk: Walk, place: _EntryPlace, snooped: bool, entry: int, bits: int, level: int, address: int
+) -> None:
     """Set accessed and dirty bits of a first-stage entry where they are missing (§3.8)."""
     if bits & ~entry:
         if not snooped:
@@ -282,5 +299,7 @@ def _finish(
     _first_stage_update(walk, place, snooped, entry, bits, level, request.address)
     if stage is not None and final is not None:
         second_bits = _SECOND_ACCESSED | _SECOND_DIRTY if write else _SECOND_ACCESSED
-        _second_stage_update(walk, stage, final.entry_address, final.entry, second_bits, final.level, translation.address)
+        _second_stage_update(
+            walk, stage, final.entry_address, final.entry, second_bits, final.level, translation.address
+        )
     return translation

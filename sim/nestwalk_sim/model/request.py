@@ -37,8 +37,9 @@ class AddressType(IntEnum):
 class Request(NamedTuple):
     """One device request.
 
-    ``source_id`` is the 16-bit requester id; ``pasid`` 20 bits or None for a request-without-PASID; ``address`` 64 bits.
-    ``privileged`` and ``execute`` count for requests-with-PASID only. ``one_dword`` tells an access of exactly one aligned DWORD.
+    ``source_id`` is the 16-bit requester id; ``pasid`` 20 bits or None for a request-without-PASID; ``address`` 64
+    bits. ``privileged`` and ``execute`` count for requests-with-PASID only. ``one_dword`` tells an access of exactly
+    one aligned DWORD.
     """
 
     source_id: int
@@ -105,8 +106,8 @@ class MemoryAccess(NamedTuple):
     new_value : int
         What an update writes; 0 for reads.
     input_address : int
-        The address whose translation this entry serves: for a first-stage entry the request's address, for a second-stage entry the
-        guest-physical address.
+        The address whose translation this entry serves: for a first-stage entry the request's address, for a
+        second-stage entry the guest-physical address.
     failed : bool
         The memory answered with an error.
     """
@@ -152,8 +153,8 @@ class Result(NamedTuple):
     address : int
         Host address in bytes; 0 when blocked.
     page_size : int
-        Bytes of the page that holds the translation, for nested translation the smaller of the two; 0 where no page tables take part
-        (pass-through, untranslated) and when blocked.
+        Bytes of the page that holds the translation, for nested translation the smaller of the two; 0 where no page
+        tables take part (pass-through, untranslated) and when blocked.
     permissions : Permissions
         Effective permissions; none when blocked.
     fault : int or None

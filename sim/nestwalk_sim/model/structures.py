@@ -1,7 +1,7 @@
 """Root, context and PASID structures as the model reads them (§2.1 to §2.6).
 
-Every function takes the whole entry as a little-endian integer, checks it in the order present, reserved, invalid programming, and
-raises :class:`TranslationFault` with the name of the first condition that applies.
+Every function takes the whole entry as a little-endian integer, checks it in the order present, reserved, invalid
+programming, and raises :class:`TranslationFault` with the name of the first condition that applies.
 """
 
 from typing import NamedTuple
@@ -36,7 +36,8 @@ class LegacyContextEntry(NamedTuple):
 
 
 class ContextEntry(NamedTuple):
-    """What a scalable-mode walk takes from its context entry; ``pasid_limit`` is the first PASID beyond the directory."""
+    """What a scalable-mode walk takes from its context entry; ``pasid_limit`` is the first PASID beyond the
+    directory."""
 
     pasid_enabled: bool
     pasid_directory: int
@@ -124,7 +125,9 @@ def scalable_context(entry: int, config: ModelConfig) -> ContextEntry:
         raise TranslationFault("SCT.4.2")
     if pasid_in_translated and not pasid_enabled:
         raise TranslationFault("SCT.4.3")
-    return ContextEntry(bool(pasid_enabled), entry & config.table_address, pasid_limit, rid_pasid, bool(entry & 1 << 84))
+    return ContextEntry(
+        bool(pasid_enabled), entry & config.table_address, pasid_limit, rid_pasid, bool(entry & 1 << 84)
+    )
 
 
 def pasid_directory(entry: int, config: ModelConfig) -> int:
@@ -139,8 +142,8 @@ def pasid_directory(entry: int, config: ModelConfig) -> int:
 def _pasid_entry_reserved(translation_type: int, config: ModelConfig) -> int:
     """Bits of a PASID table entry that must be 0, for the eight qwords as one integer (§2.6).
 
-    A field that the announced capabilities reserve is not checked where the translation type ignores it: drivers program AW into
-    first-stage and pass-through entries of units without a second stage.
+    A field that the announced capabilities reserve is not checked where the translation type ignores it: drivers
+    program AW into first-stage and pass-through entries of units without a second stage.
     """
     first_used = translation_type not in (SECOND_STAGE, PASS_THROUGH)
     second_used = translation_type not in (FIRST_STAGE, PASS_THROUGH)
@@ -191,7 +194,9 @@ def _check_programming(entry: PasidEntry, paging_mode: int, config: ModelConfig)
     if not supported.get(entry.translation_type):
         raise TranslationFault("SPT.4.2")
     nested = entry.translation_type == NESTED
-    if (nested or entry.translation_type == SECOND_STAGE) and entry.second_stage_levels not in config.second_stage_levels:
+    if (
+        nested or entry.translation_type == SECOND_STAGE
+    ) and entry.second_stage_levels not in config.second_stage_levels:
         raise TranslationFault("SPT.4.1")
     if (nested or entry.translation_type == FIRST_STAGE) and not (
         paging_mode == 0 or (paging_mode == 1 and config.first_stage_5_level)
@@ -207,7 +212,9 @@ def pasid_entry(entry: int, config: ModelConfig) -> PasidEntry:
         raise TranslationFault("SPT.2")
     masks = _reserved_masks.get(config)
     if masks is None:
-        masks = _reserved_masks[config] = [_pasid_entry_reserved(translation_type, config) for translation_type in range(8)]
+        masks = _reserved_masks[config] = [
+            _pasid_entry_reserved(translation_type, config) for translation_type in range(8)
+        ]
     translation_type = entry >> 6 & 7
     if entry & masks[translation_type]:
         raise TranslationFault("SPT.3")

@@ -176,4 +176,6 @@ def translate(
         condition = FAULT_CONDITIONS[fault.condition]
         recorded = not (condition.qualified and walk.fault_processing_disabled)
         return Result(False, 0, 0, _NOTHING, condition.code, fault.condition, recorded, attempt.mode, walk.accesses)
-    return Result(True, answer.address, answer.page_size, answer.permissions, None, None, True, attempt.mode, walk.accesses)
+    return Result(
+        True, answer.address, answer.page_size, answer.permissions, None, None, True, attempt.mode, walk.accesses
+    )

@@ -30,14 +30,20 @@ class Walk:
         self.accesses: list[MemoryAccess] = []
         self.fault_processing_disabled = False
 
-    def read(self, address: int, size: int, structure: Structure, fault: str, level: int = 0, input_address: int = 0) -> int:
+    def read(
+        self, address: int, size: int, structure: Structure, fault: str, level: int = 0, input_address: int = 0
+    ) -> int:
         """Read an entry as a little-endian integer; a memory error is the given fault condition."""
         try:
             value = self.memory.read_integer(address, size)
         except AccessError:
-            self.accesses.append(MemoryAccess(AccessKind.READ, address, size, structure, level, 0, 0, input_address, True))
+            self.accesses.append(
+                MemoryAccess(AccessKind.READ, address, size, structure, level, 0, 0, input_address, True)
+            )
             raise TranslationFault(fault) from None
-        self.accesses.append(MemoryAccess(AccessKind.READ, address, size, structure, level, value, 0, input_address, False))
+        self.accesses.append(
+            MemoryAccess(AccessKind.READ, address, size, structure, level, value, 0, input_address, False)
+        )
         return value
 
     def update(
