@@ -57,20 +57,20 @@ verilog: $(STAMP) ## release Verilog and its JSON sidecar
 	@mkdir -p build
 	@$(BIN)/nestwalk verilog --preset $(PRESET) -o build/nestwalk_$(PRESET).v
 
-# A target whose issue is still open says so and fails.
-open = @echo "make $@: not built yet; comes with the issue \"$(1)\"" >&2; exit 1
+# A target whose issue is still open says so in one line and fails.
+open = $(error make $@ is not built yet; it comes with the issue "$(1)")
 
 bench: ## (open) the workloads
-	$(call open,Line rate: pipelined lookup and many walks in flight)
+	$(call open,Line rate)
 
 soak: ## (open) the full counts
-	$(call open,Proofs: what simulation cannot promise)
+	$(call open,The whole programming model)
 
 test-extras: ## (open) what needs iverilog and chromium
-	$(call open,In its users' hands: seeing and sweeping and reading)
+	$(call open,On an FPGA)
 
-testplan: ## (open) the feature list against the tests
-	$(call open,The whole programming model: what a VT-d driver can do the unit does)
+testplan: ## (open) each rule of the specification and the tests that hold it
+	$(call open,The whole programming model)
 
 lock: ## write requirements.lock anew from pyproject.toml
 	@bash .ci/check-machine $(PYTHON)
