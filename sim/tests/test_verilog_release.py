@@ -1,0 +1,42 @@
+"""`nestwalk verilog`: the release is the same each time and its sidecar tells the truth."""
+
+import hashlib
+import json
+import re
+
+import pytest
+
+from nestwalk_sim.cli import main
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """Verilog text and sidecar of the TINY release."""
+    path = tmp_path_factory.mktemp("release") / "tiny.v"
+    assert main(["verilog", "--preset", "TINY", "-o", str(path)]) == 0
+    return path.read_text(), json.loads(path.with_name("tiny.v.json").read_text())
+
+
+def test_two_releases_are_equal(release, tmp_path):
+    path = tmp_path / "again.v"
+    assert main(["verilog", "--preset", "tiny", "-o", str(path)]) == 0
+    assert path.read_text() == release[0]
+    assert json.loads(path.with_name("again.v.json").read_text()) == release[1]
+
+
+def test_the_sidecar_describes_the_text(release):
+    text, sidecar = release
+    assert sidecar["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    assert sidecar["preset"] == "TINY"
+    assert sidecar["parameters"]["walk_slots"] == 2
+    module = text[text.index(f"module {sidecar['module']}(") :]
+    declared = {}
+    for direction, high, name in re.findall(r"^  (input|output) (?:reg )?(?:\[(\d+):0\] )?(\S+);", module, re.MULTILINE):
+        declared.setdefault(name, (direction, int(high or 0) + 1))
+    listed = {port["name"]: (port["direction"], port["width"]) for port in sidecar["ports"]}
+    assert {name: declared[name] for name in listed} == listed
+    assert {"clk", "rst"} <= listed.keys()
+
+
+def test_the_release_has_no_machine_or_private_attributes(release):
+    assert re.search(r"\(\* *(src|amaranth|generator)", release[0]) is None
