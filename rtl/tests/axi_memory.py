@@ -14,7 +14,8 @@ REQUEST_SIGNALS = ("id", "addr", "len", "size", "burst", "lock", "cache", "prot"
 
 @dataclass
 class Access:
-    """One access that reached memory, in the order of its effect. ``size`` in bytes; ``data`` is the value read or written."""
+    """One access that reached memory, in the order of its effect. ``size`` in bytes; ``data`` is the value read or
+    written."""
 
     kind: str
     id: int
@@ -101,7 +102,7 @@ class AxiMemory:
         bus = self.bus
         sampled = [getattr(bus, f"{channel}{name}") for channel in ("ar", "aw") for name in REQUEST_SIGNALS]
         handshakes = [
-            getattr(bus, f"{channel}{name}") for channel in "ar aw w r b".split() for name in ("valid", "ready")
+            getattr(bus, f"{channel}{name}") for channel in ["ar", "aw", "w", "r", "b"] for name in ("valid", "ready")
         ]
         tick = ctx.tick().sample(*handshakes, *sampled, bus.wdata, bus.wstrb, bus.wlast)
         answering = dict.fromkeys("rb", False)

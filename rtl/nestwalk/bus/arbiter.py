@@ -12,8 +12,8 @@ __all__ = ["RoundRobin"]
 class RoundRobin(wiring.Component):
     """Passes the items of ``count`` streams to one stream; who passed last yields to all others.
 
-    The output is registered and the inputs' ``ready`` does not depend on ``o.ready`` (latency 1 cycle, one item per cycle): an
-    arbiter that feeds a bus is also its register slice.
+    The output is registered and the inputs' ``ready`` does not depend on ``o.ready`` (latency 1 cycle, one item per
+    cycle): an arbiter that feeds a bus is also its register slice.
 
     Parameters
     ----------

@@ -16,12 +16,12 @@ from .wide_reads import WideReads
 __all__ = ["CACHEABLE", "NON_CACHEABLE", "MemPort"]
 
 CACHEABLE = 0b1111
-"""AxCACHE of ordinary accesses: write-back, read- and write-allocate, bufferable. The tables are the processor's own cached memory,
-and only a cacheable access looks into its caches: what §1.4 calls snooped."""
+"""AxCACHE of ordinary accesses: write-back, read- and write-allocate, bufferable. The tables are the processor's
+own cached memory, and only a cacheable access looks into its caches: what §1.4 calls snooped."""
 
 NON_CACHEABLE = 0b0011
-"""AxCACHE of exclusive accesses: normal, non-cacheable, bufferable. AXI forbids cacheable ones, which a cache could keep from the
-monitor that watches the exclusive pair."""
+"""AxCACHE of exclusive accesses: normal, non-cacheable, bufferable. AXI forbids cacheable ones, which a cache could
+keep from the monitor that watches the exclusive pair."""
 
 INCR = 0b01
 
@@ -36,10 +36,10 @@ class MemPort(wiring.Component):
         writers[n].request --> RoundRobin --> AW, W
         writers[n].done <----- by id range <------------------ B
 
-    A read of up to one beat is one beat of its own size at its exact address; larger ones are INCR bursts of whole beats. Requests
-    appear on AR or AW one cycle after they were accepted. With 128 data bits R passes to the reader in the same cycle and RREADY is
-    always 1; wider beats are split into pieces by `WideReads`, one cycle later. Writes are single beats, AW and W go out
-    independently, and any number may be outstanding.
+    A read of up to one beat is one beat of its own size at its exact address; larger ones are INCR bursts of whole
+    beats. Requests appear on AR or AW one cycle after they were accepted. With 128 data bits R passes to the reader
+    in the same cycle and RREADY is always 1; wider beats are split into pieces by `WideReads`, one cycle later.
+    Writes are single beats, AW and W go out independently, and any number may be outstanding.
 
     Parameters
     ----------

@@ -15,9 +15,9 @@ class Queue(wiring.Component):
         i --+--> LUT RAM (depth - 1) --+--> output register --> o
             `------- when empty -------'
 
-    An item accepted in one cycle is on ``o`` in the next, and one item passes per cycle. No path leads from ``o.ready`` to
-    ``i.ready`` or from ``i`` to ``o``, so that a queue of depth 2 is also the register slice of a bus. (Depth 1 passes an item
-    every other cycle.)
+    An item accepted in one cycle is on ``o`` in the next, and one item passes per cycle. No path leads from
+    ``o.ready`` to ``i.ready`` or from ``i`` to ``o``, so that a queue of depth 2 is also the register slice of a
+    bus. (Depth 1 passes an item every other cycle.)
 
     Parameters
     ----------

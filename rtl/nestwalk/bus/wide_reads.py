@@ -30,8 +30,8 @@ class WideReads(wiring.Component):
                                                           v
         beat ------------------------------------> beat register --> piece
 
-    The first piece follows its beat by one cycle, and one piece passes per cycle; the next beat is taken together with the last
-    piece. At most 3 reads of an id may be outstanding.
+    The first piece follows its beat by one cycle, and one piece passes per cycle; the next beat is taken together
+    with the last piece. At most 3 reads of an id may be outstanding.
 
     Parameters
     ----------

@@ -4,14 +4,14 @@
 from collections import defaultdict, deque
 
 import pytest
+
 from nestwalk.bus.axi import AxiResponse
 from nestwalk.bus.mem_port import MemPort
 from nestwalk.config import IommuConfig
-
 from rtl.tests.axi_memory import AxiMemory
 from rtl.tests.simulation import send, simulate
 
-READERS = [range(0, 5), range(5, 6), range(6, 7)]
+READERS = [range(5), range(5, 6), range(6, 7)]
 WRITERS = [range(5, 6), range(6, 8)]
 PAGE = 0x12_3456_7000
 
@@ -145,6 +145,6 @@ def test_request_reaches_ar_in_one_cycle_and_data_the_reader_at_once():
 def test_rejects_shared_and_unnameable_ids():
     cfg = IommuConfig(walk_slots=4, id_width=3)
     with pytest.raises(ValueError, match="share an id"):
-        MemPort(cfg, readers=[range(0, 3), range(2, 4)], writers=[range(0, 1)])
+        MemPort(cfg, readers=[range(3), range(2, 4)], writers=[range(1)])
     with pytest.raises(ValueError, match="ids of 3 bits cannot name"):
-        MemPort(cfg, readers=[range(0, 3)], writers=[range(7, 9)])
+        MemPort(cfg, readers=[range(3)], writers=[range(7, 9)])

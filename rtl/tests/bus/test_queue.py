@@ -3,9 +3,9 @@
 
 import pytest
 from amaranth.lib import data, enum
+
 from nestwalk.bus.arbiter import RoundRobin
 from nestwalk.bus.queue import Queue
-
 from rtl.tests.simulation import receive, send, simulate
 
 
