@@ -1,6 +1,8 @@
 """What all structures in memory share: masks of named fields, reserved bits, and reading in 16-byte pieces (§2)."""
 
 from collections.abc import Iterable
+from functools import reduce
+from operator import or_
 from typing import Self
 
 from amaranth.hdl import Cat, Const, Value
@@ -9,7 +11,7 @@ from amaranth.lib import data
 from ..bus.memory import PIECE_BITS
 from ..config import IommuConfig
 
-__all__ = ["FixedStructure", "Structure", "check_width", "second_stage_levels"]
+__all__ = ["FixedStructure", "Structure", "check_width", "combine", "piece_of", "second_stage_levels"]
 
 
 def check_width(structure: type[data.Struct], bits: int):
@@ -23,8 +25,18 @@ def second_stage_levels(cfg: IommuConfig) -> frozenset[int]:
     return cfg.second_stage_levels if cfg.second_stage or cfg.version_major < 6 else frozenset()
 
 
+def combine(masks: Iterable[int]) -> int:
+    """Bitwise OR of ``masks``."""
+    return reduce(or_, masks, 0)
+
+
+def piece_of(mask: int, number: int) -> int:
+    """The 128 bits of ``mask`` that belong to piece ``number``."""
+    return mask >> number * PIECE_BITS & (1 << PIECE_BITS) - 1
+
+
 class Structure(data.Struct):
-    """A structure in memory. Fields carry the specification's names in lower case; ``rsvd…`` is reserved, ``ign…`` ignored."""
+    """A structure in memory. Fields have the specification's names in lower case; only ``rsvd…`` must be 0."""
 
     @classmethod
     def width(cls) -> int:
@@ -55,11 +67,8 @@ class FixedStructure(Structure):
     @classmethod
     def reserved_mask(cls, cfg: IommuConfig) -> int:
         """All bits that must be 0 under ``cfg``."""
-        masks = [cls.mask(name) for name, _ in cls.as_shape() if name.startswith("rsvd")]
-        total = 0
-        for mask in (*masks, *cls.also_reserved(cfg)):
-            total |= mask
-        return total
+        named = combine(cls.mask(name) for name, _ in cls.as_shape() if name.startswith("rsvd"))
+        return named | combine(cls.also_reserved(cfg))
 
     def reserved_set(self, cfg: IommuConfig) -> Value:
         """A reserved bit is set anywhere in the structure: 1 bit, combinational."""
@@ -71,7 +80,5 @@ class FixedStructure(Structure):
 
         A piece past the end of the structure is reserved as a whole (padding of 128-bit descriptors, §5.1).
         """
-        everything = (1 << PIECE_BITS) - 1
-        known = number * PIECE_BITS < cls.width()
-        mask = cls.reserved_mask(cfg) >> number * PIECE_BITS & everything if known else everything
-        return (Value.cast(piece) & mask).any()
+        padding = -1 << cls.width()
+        return (Value.cast(piece) & piece_of(cls.reserved_mask(cfg) | padding, number)).any()

@@ -1,0 +1,71 @@
+"""What a configuration announces in VER, CAP and ECAP (§1.2 to §1.4). Plain integers, no hardware."""
+
+from ..config import IommuConfig
+from .description import Field
+from .table import FAULT_RECORD_OFFSET, IOTLB_OFFSET, REGISTERS
+
+__all__ = ["capability", "extended_capability", "is_announced", "version"]
+
+
+def version(cfg: IommuConfig) -> int:
+    """Value of VER (32 bits)."""
+    return REGISTERS["VER"].pack({"MAX": cfg.version_major})
+
+
+def capability(cfg: IommuConfig) -> int:
+    """Value of CAP (64 bits). Fields that are not listed are announced 0."""
+    second_stage_levels = cfg.sagaw if cfg.second_stage or cfg.version_major < 6 else 0
+    return REGISTERS["CAP"].pack(
+        {
+            "ESRTPS": 1,
+            "FS5LP": cfg.first_stage_5_level,
+            "FS1GP": cfg.first_stage_1g,
+            "DRD": 1,
+            "DWD": 1,
+            "MAMV": cfg.max_address_mask,
+            "NFR": cfg.fault_records - 1,
+            "PSI": 1,
+            "SSLPS": cfg.second_stage_2m | cfg.second_stage_1g << 1,
+            "FRO": FAULT_RECORD_OFFSET // 16,
+            "ZLR": cfg.zero_length_read,
+            "MGAW": cfg.mgaw - 1,
+            "SAGAW": second_stage_levels,
+            "ND": (cfg.domain_bits - 4) // 2,
+        }
+    )
+
+
+def extended_capability(cfg: IommuConfig) -> int:
+    """Value of ECAP (64 bits). Fields that are not listed are announced 0."""
+    return REGISTERS["ECAP"].pack(
+        {
+            "RPS": cfg.rid_pasid,
+            "SMPWCS": cfg.page_walk_snoop,
+            "FSTS": cfg.first_stage,
+            "SSTS": cfg.second_stage,
+            "SSADS": cfg.second_stage_accessed_dirty,
+            "SMTS": cfg.scalable_mode,
+            "PDS": cfg.page_requests,
+            "PASID": cfg.scalable_mode,
+            "PSS": cfg.pasid_bits - 1 if cfg.scalable_mode else 0,
+            "EAFS": cfg.extended_accessed,
+            "SRS": cfg.supervisor_requests,
+            "PRS": cfg.page_requests,
+            "NEST": cfg.nested,
+            "IRO": IOTLB_OFFSET // 16,
+            "SC": cfg.snoop_control,
+            "PT": cfg.pass_through,
+            "DT": cfg.device_tlb,
+            "QI": 1,
+            "C": 1,
+        }
+    )
+
+
+def is_announced(cfg: IommuConfig, field: Field) -> bool:
+    """Whether ``field`` exists under ``cfg``: the capability in its ``when`` (like ``ECAP.DT``) is not 0."""
+    if not field.when:
+        return True
+    register, _, name = field.when.partition(".")
+    values = {"CAP": capability, "ECAP": extended_capability}
+    return REGISTERS[register].by_name[name].extract(values[register](cfg)) != 0
