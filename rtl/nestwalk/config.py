@@ -184,8 +184,9 @@ class IommuConfig:
         if not (self.first_stage or self.second_stage):
             raise ValueError("at least one of first_stage and second_stage is needed")
         levels = self.second_stage_levels
-        if not levels <= AGAW.keys() or (self.second_stage and not levels):
-            raise ValueError(f"second_stage_levels are of 3, 4 and 5, not {sorted(levels)}")
+        if not levels <= AGAW.keys() or bool(levels) != self.second_stage:
+            some = "of 3, 4 and 5" if self.second_stage else "none without second_stage"
+            raise ValueError(f"second_stage_levels are {some}, not {sorted(levels)}")
 
     def replace(self, **changes) -> Self:
         """A copy with some fields changed, validated again."""

@@ -6,7 +6,7 @@ from amaranth.hdl import Value
 from amaranth.lib import enum
 
 from ..config import IommuConfig
-from .structure import FixedStructure, check_width, second_stage_levels
+from .structure import FixedStructure, check_width
 
 __all__ = ["LegacyContextEntry", "ScalableContextEntry", "TranslationType", "address_width_supported"]
 
@@ -22,7 +22,7 @@ class TranslationType(enum.Enum, shape=2):
 
 def address_width_supported(cfg: IommuConfig, aw) -> Value:
     """An AW field (3 bits, levels - 2) names a number of levels that CAP.SAGAW announces."""
-    return Value.cast(aw).matches(*sorted(levels - 2 for levels in second_stage_levels(cfg)))
+    return Value.cast(aw).matches(*sorted(levels - 2 for levels in cfg.second_stage_levels))
 
 
 class LegacyContextEntry(FixedStructure):
@@ -58,8 +58,7 @@ class LegacyContextEntry(FixedStructure):
 
     def invalid_programming(self, cfg: IommuConfig) -> Value:
         """AW or TT not supported (LCT.4.1, LCT.4.2). Pass-through wants the largest AW."""
-        supported = second_stage_levels(cfg)
-        largest = max(supported, default=0) - 2
+        largest = max(cfg.second_stage_levels, default=0) - 2
         translates = address_width_supported(cfg, self.aw)
         return ~(
             ((self.tt == TranslationType.SECOND_STAGE) & translates)

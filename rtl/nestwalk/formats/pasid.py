@@ -8,7 +8,7 @@ from amaranth.lib import enum
 from ..bus.memory import PIECE_BITS
 from ..config import IommuConfig
 from .context import address_width_supported
-from .structure import FixedStructure, Structure, check_width, combine, piece_of, second_stage_levels
+from .structure import FixedStructure, Structure, check_width, combine, piece_of
 
 __all__ = ["PasidDirectoryEntry", "PasidEntry", "TranslationMode"]
 
@@ -183,7 +183,7 @@ class PasidEntry(Structure):
     def first_stage_root_out_of_range(self, cfg: IommuConfig) -> Value:
         """Nested, and FSPTPTR is above 2^min(MGAW, AW) - 1 (SPT.4.4); bits of piece 0 (PGTT, AW) and piece 1."""
         beyond = C(0)
-        for levels in sorted(second_stage_levels(cfg)):
+        for levels in sorted(cfg.second_stage_levels):
             first_bit = cfg.second_stage_width(levels) - 12
             beyond = beyond | ((self.aw == levels - 2) & self.fsptptr[first_bit:].any())
         return self.is_nested() & beyond

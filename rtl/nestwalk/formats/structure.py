@@ -11,18 +11,13 @@ from amaranth.lib import data
 from ..bus.memory import PIECE_BITS
 from ..config import IommuConfig
 
-__all__ = ["FixedStructure", "Structure", "check_width", "combine", "piece_of", "second_stage_levels"]
+__all__ = ["FixedStructure", "Structure", "check_width", "combine", "piece_of"]
 
 
 def check_width(structure: type[data.Struct], bits: int):
     """Raise `TypeError` unless ``structure`` is exactly ``bits`` wide; called at import for every structure."""
     if structure.as_shape().size != bits:
         raise TypeError(f"{structure.__name__} is {structure.as_shape().size} bits wide, not {bits}")
-
-
-def second_stage_levels(cfg: IommuConfig) -> frozenset[int]:
-    """Second-stage table levels that CAP.SAGAW announces: none without second stage from major version 6 on (§0.4)."""
-    return cfg.second_stage_levels if cfg.second_stage or cfg.version_major < 6 else frozenset()
 
 
 def combine(masks: Iterable[int]) -> int:

@@ -14,7 +14,6 @@ def version(cfg: IommuConfig) -> int:
 
 def capability(cfg: IommuConfig) -> int:
     """Value of CAP (64 bits). Fields that are not listed are announced 0."""
-    second_stage_levels = cfg.sagaw if cfg.second_stage or cfg.version_major < 6 else 0
     return REGISTERS["CAP"].pack(
         {
             "ESRTPS": 1,
@@ -29,7 +28,7 @@ def capability(cfg: IommuConfig) -> int:
             "FRO": FAULT_RECORD_OFFSET // 16,
             "ZLR": cfg.zero_length_read,
             "MGAW": cfg.mgaw - 1,
-            "SAGAW": second_stage_levels,
+            "SAGAW": cfg.sagaw,
             "ND": (cfg.domain_bits - 4) // 2,
         }
     )
