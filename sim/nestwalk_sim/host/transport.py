@@ -1,0 +1,108 @@
+"""What the host stack knows of the unit and its memory: one small protocol, and what can be built on it alone."""
+
+import errno
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from .errors import IommuError
+
+__all__ = ["HostMemory", "Memory", "Mutex", "Transport", "poll"]
+
+
+class Transport(Protocol):
+    """Registers of one unit, host memory, and time.
+
+    Only the implementations know what is behind it: a software unit, a simulation, a board. Every access has happened
+    when its call returns, so that the order of calls is the order that the unit sees. A naturally aligned access to
+    memory of up to 16 bytes is atomic.
+    """
+
+    async def read32(self, offset: int) -> int:
+        """Read the 32-bit register at byte ``offset``."""
+        ...
+
+    async def write32(self, offset: int, value: int) -> None:
+        """Write the 32-bit register at byte ``offset``."""
+        ...
+
+    async def read64(self, offset: int) -> int:
+        """Read the 64-bit register at byte ``offset``."""
+        ...
+
+    async def write64(self, offset: int, value: int) -> None:
+        """Write the 64-bit register at byte ``offset``."""
+        ...
+
+    async def read_memory(self, address: int, size: int) -> bytes:
+        """Read ``size`` bytes of host memory."""
+        ...
+
+    async def write_memory(self, address: int, content: bytes) -> None:
+        """Write bytes to host memory."""
+        ...
+
+    async def pause(self) -> None:
+        """Let the unit work for a moment; everything that waits for it calls this in its loop."""
+        ...
+
+    def now(self) -> int:
+        """Time since the start, in a unit of the transport's choice (clock cycles in simulation)."""
+        ...
+
+
+class Memory(Protocol):
+    """An address space that can be read and written: host memory, or a guest's own."""
+
+    async def read(self, address: int, size: int) -> bytes:
+        """Read ``size`` bytes."""
+        ...
+
+    async def write(self, address: int, content: bytes) -> None:
+        """Write bytes; naturally aligned up to 16 of them at once."""
+        ...
+
+
+class HostMemory:
+    """Host memory as the transport reaches it."""
+
+    def __init__(self, transport: Transport):
+        self._transport = transport
+
+    async def read(self, address: int, size: int) -> bytes:
+        return await self._transport.read_memory(address, size)
+
+    async def write(self, address: int, content: bytes) -> None:
+        await self._transport.write_memory(address, content)
+
+
+async def poll(transport: Transport, done: Callable[[], Awaitable[bool]], what: str, attempts: int = 2000) -> None:
+    """Wait until ``done`` answers true, looking at most ``attempts`` times.
+
+    Raises
+    ------
+    IommuError
+        ETIMEDOUT, with ``what`` was waited for.
+    """
+    for _ in range(attempts):
+        if await done():
+            return
+        await transport.pause()
+    raise IommuError(errno.ETIMEDOUT, f"{what}: still not so after {attempts} looks")
+
+
+class Mutex:
+    """A lock for coroutines of any event loop: who waits lets time pass on the transport. First come, first served."""
+
+    def __init__(self, transport: Transport):
+        self._transport = transport
+        self._next_ticket = 0
+        self._served = 0
+
+    async def __aenter__(self) -> None:
+        ticket = self._next_ticket
+        self._next_ticket += 1
+        while ticket != self._served:
+            await self._transport.pause()
+
+    async def __aexit__(self, *_exception: object) -> None:
+        self._served += 1

@@ -1,0 +1,167 @@
+"""Invalidation descriptors (§5.2): fields in the specification's words, packed into four 64-bit words."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+__all__ = [
+    "ContextCacheInvalidate", "Descriptor", "DeviceTlbInvalidate", "IotlbInvalidate", "PasidCacheInvalidate",
+    "PasidDeviceTlbInvalidate", "PasidIotlbInvalidate", "WHOLE_RANGE", "Wait", "Words",
+]
+
+Words = tuple[int, int, int, int]
+"""A 256-bit descriptor, lowest 64 bits first; a 128-bit descriptor has zeros in the upper two."""
+
+WHOLE_RANGE = 0x7FFF_FFFF_FFFF_F000
+"""Device-TLB address that means everything where the size bit S is 1 (§6.1)."""
+
+
+class Descriptor(Protocol):
+    """What the invalidation queue takes. ``str`` of it is what the command log shows."""
+
+    def words(self) -> Words:
+        """The descriptor as queued."""
+        ...
+
+
+def _address_word(address: int, address_mask: int, hint: bool) -> int:
+    return address & ~0xFFF | hint << 6 | address_mask
+
+
+def _range(address: int, address_mask: int, hint: bool) -> str:
+    return f"address {address:#x} AM {address_mask}{' IH' if hint else ''}"
+
+
+@dataclass(frozen=True)
+class ContextCacheInvalidate:
+    """``cc_inv``: global by default, or the entries of one device."""
+
+    source_id: int | None = None
+    GLOBAL: ClassVar[int] = 1
+    DEVICE: ClassVar[int] = 3
+
+    def words(self) -> Words:
+        if self.source_id is None:
+            return 1 | self.GLOBAL << 4, 0, 0, 0
+        return 1 | self.DEVICE << 4 | self.source_id << 32, 0, 0, 0
+
+    def __str__(self) -> str:
+        return f"cc_inv {'global' if self.source_id is None else f'device {self.source_id:04x}'}"
+
+
+@dataclass(frozen=True)
+class PasidCacheInvalidate:
+    """``pc_inv``: global by default, one domain, or one PASID within a domain."""
+
+    domain_id: int | None = None
+    pasid: int | None = None
+
+    def words(self) -> Words:
+        if self.domain_id is None:
+            return 7 | 3 << 4, 0, 0, 0
+        if self.pasid is None:
+            return 7 | self.domain_id << 16, 0, 0, 0
+        return 7 | 1 << 4 | self.domain_id << 16 | self.pasid << 32, 0, 0, 0
+
+    def __str__(self) -> str:
+        if self.domain_id is None:
+            return "pc_inv global"
+        return f"pc_inv domain {self.domain_id}" + ("" if self.pasid is None else f" PASID {self.pasid}")
+
+
+@dataclass(frozen=True)
+class IotlbInvalidate:
+    """``iotlb_inv``: global by default, one domain, or 2^``address_mask`` pages of a domain. Drains reads and
+    writes.
+    """
+
+    domain_id: int | None = None
+    address: int | None = None
+    address_mask: int = 0
+    hint: bool = False
+    DRAIN: ClassVar[int] = 3 << 6
+
+    def words(self) -> Words:
+        head = 2 | self.DRAIN
+        if self.domain_id is None:
+            return head | 1 << 4, 0, 0, 0
+        if self.address is None:
+            return head | 2 << 4 | self.domain_id << 16, 0, 0, 0
+        return head | 3 << 4 | self.domain_id << 16, _address_word(self.address, self.address_mask, self.hint), 0, 0
+
+    def __str__(self) -> str:
+        if self.domain_id is None:
+            return "iotlb_inv global"
+        if self.address is None:
+            return f"iotlb_inv domain {self.domain_id}"
+        return f"iotlb_inv domain {self.domain_id} {_range(self.address, self.address_mask, self.hint)}"
+
+
+@dataclass(frozen=True)
+class PasidIotlbInvalidate:
+    """``p_iotlb_inv``: all of a PASID within a domain by default, or 2^``address_mask`` pages of it."""
+
+    domain_id: int
+    pasid: int
+    address: int | None = None
+    address_mask: int = 0
+    hint: bool = False
+
+    def words(self) -> Words:
+        head = 6 | self.domain_id << 16 | self.pasid << 32
+        if self.address is None:
+            return head | 2 << 4, 0, 0, 0
+        return head | 3 << 4, _address_word(self.address, self.address_mask, self.hint), 0, 0
+
+    def __str__(self) -> str:
+        text = f"p_iotlb_inv domain {self.domain_id} PASID {self.pasid}"
+        return text if self.address is None else f"{text} {_range(self.address, self.address_mask, self.hint)}"
+
+
+@dataclass(frozen=True)
+class DeviceTlbInvalidate:
+    """``dev_tlb_inv``: everything that one device keeps of its requests-without-PASID."""
+
+    source_id: int
+
+    def words(self) -> Words:
+        return 3 | self.source_id << 32, WHOLE_RANGE | 1, 0, 0
+
+    def __str__(self) -> str:
+        return f"dev_tlb_inv device {self.source_id:04x} whole range"
+
+
+@dataclass(frozen=True)
+class PasidDeviceTlbInvalidate:
+    """``p_dev_tlb_inv``: everything that one device keeps of one PASID."""
+
+    source_id: int
+    pasid: int
+
+    def words(self) -> Words:
+        return 8 | self.source_id << 16 | self.pasid << 32, WHOLE_RANGE | 1 << 11, 0, 0
+
+    def __str__(self) -> str:
+        return f"p_dev_tlb_inv device {self.source_id:04x} PASID {self.pasid} whole range"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """``inv_wait``: everything before it is done. With a status address it then writes ``status``.
+
+    ``fence`` holds back what is queued behind; ``drain_page_requests`` orders the status behind the page requests
+    received before.
+    """
+
+    status_address: int | None = None
+    status: int = 0
+    fence: bool = False
+    drain_page_requests: bool = False
+
+    def words(self) -> Words:
+        write = self.status_address is not None
+        head = 5 | write << 5 | self.fence << 6 | self.drain_page_requests << 7 | self.status << 32
+        return head, self.status_address or 0, 0, 0
+
+    def __str__(self) -> str:
+        flags = "".join([" fence" * self.fence, " page-request drain" * self.drain_page_requests])
+        return f"inv_wait{flags}" + ("" if self.status_address is None else f" status {self.status:#x}")

@@ -1,0 +1,198 @@
+"""The invalidation queue (§1.11, §5): descriptors in, completion by status write, recovery from a queue error (R13)."""
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from ..errors import IommuError
+from ..log import Trace
+from ..transport import Mutex, Transport, poll
+from .descriptors import Descriptor, Wait
+from .pages import PAGE_SIZE, PageAllocator
+from .regs import Registers
+
+__all__ = ["InvalidationQueue"]
+
+DONE = 0x00D0_0000
+"""Upper bits of the status that a completed wait descriptor writes; its slot number fills the rest."""
+
+MENDABLE_ERRORS = {2: "descriptor fetch", 3: "descriptor type", 4: "reserved field"}
+"""IQEI codes that belong to the descriptor at the head, so that replacing it mends the queue (§1.11)."""
+
+
+@dataclass
+class _Batch:
+    """Descriptors submitted together, ending with their own wait."""
+
+    slots: range
+    error: str | None = None
+
+
+class InvalidationQueue:
+    """A ring of descriptors in host memory.
+
+    Submitters share the ring: each takes consecutive slots for its descriptors and a wait, moves the tail, and sleeps
+    until its wait's status word appears. One slot always stays free, so that a full ring does not look empty.
+
+    Parameters
+    ----------
+    regs : Registers
+        IQA, IQT, IQH, FSTS, IQERCD.
+    ring, status : int
+        Host addresses of the ring and of one 32-bit status word for each slot.
+    size_code : int
+        IQA.QS: the ring has 2^QS pages.
+    wide : bool
+        256-bit descriptors (IQA.DW), needed in scalable mode.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        regs: Registers,
+        pages: PageAllocator,
+        ring: int,
+        status: int,
+        size_code: int,
+        wide: bool,
+    ):
+        self._transport = transport
+        self._regs = regs
+        self._memory = pages.memory
+        self._fail = pages.fail
+        self._ring = ring
+        self._status = status
+        self._size_code = size_code
+        self._wide = wide
+        self._bytes = 32 if wide else 16
+        self.slots = (PAGE_SIZE << size_code) // self._bytes
+        self._tail = 0
+        self._used = 0
+        self._batches: list[_Batch] = []
+        self._mutex = Mutex(transport)
+
+    @classmethod
+    async def create(
+        cls, transport: Transport, regs: Registers, pages: PageAllocator, size_code: int = 0, wide: bool = True
+    ) -> Self:
+        """A queue of 2^``size_code`` pages with its status words; the unit does not know it yet."""
+        ring = await pages.allocate(1 << size_code)
+        slots = (PAGE_SIZE << size_code) // (32 if wide else 16)
+        status = await pages.allocate(-(-slots * 4 // PAGE_SIZE))
+        return cls(transport, regs, pages, ring, status, size_code, wide)
+
+    async def enable(self, trace: Trace) -> None:
+        """Tell the unit where the ring is and let it fetch. Tail first: it must be 0 when fetching starts."""
+        await self._regs.write("IQT", QT=0)
+        await self._regs.write("IQA", IQA=self._ring >> 12, DW=self._wide, QS=self._size_code)
+        trace.step(f"IQT 0; IQA {self._ring:#x} DW={int(self._wide)} QS={self._size_code}")
+        await self._regs.global_command("QIE", True, trace)
+
+    async def disable(self, trace: Trace) -> None:
+        """Wait until the unit has consumed everything, then stop it. The next `enable` starts at slot 0."""
+
+        async def empty() -> bool:
+            return (await self._regs.read("IQH"))["QH"] == (await self._regs.read("IQT"))["QT"]
+
+        await poll(self._transport, empty, "invalidation queue empty")
+        await self._regs.global_command("QIE", False, trace)
+        self._tail = 0
+
+    async def submit_sync(
+        self, descriptors: Sequence[Descriptor], trace: Trace, *, fence: bool = False, drain_page_requests: bool = False
+    ) -> None:
+        """Queue descriptors and a wait behind them, and return when the wait has completed.
+
+        Parameters
+        ----------
+        descriptors : sequence of Descriptor
+            At most all slots but two; none makes a bare wait.
+        trace : Trace
+            Each descriptor becomes a step of this log.
+        fence, drain_page_requests : bool
+            FN and PD of the wait descriptor.
+
+        Raises
+        ------
+        IommuError
+            EINVAL when the unit refused one of these descriptors (the others are done), E2BIG for too many of them,
+            EIO for an error that no descriptor explains, ETIMEDOUT when the unit is silent.
+        """
+        needed = len(descriptors) + 1
+        if needed > self.slots - 1:
+            raise IommuError(errno.E2BIG, f"{len(descriptors)} descriptors do not fit a queue of {self.slots} slots")
+        self._fail.reach("queue slot", errno.ETIMEDOUT)
+        batch = None
+        while batch is None:
+            # Not under the mutex: who frees slots may need it to mend the queue first.
+            await poll(self._transport, lambda: self._has_room(needed), "room in the invalidation queue")
+            async with self._mutex:
+                if await self._has_room(needed):
+                    batch = await self._post(descriptors, trace, fence, drain_page_requests)
+        try:
+            await poll(self._transport, lambda: self._completed(batch), f"wait descriptor in slot {batch.slots[-1]}")
+        finally:
+            self._retire(batch)
+        if batch.error is not None:
+            raise IommuError(errno.EINVAL, batch.error)
+
+    async def _has_room(self, needed: int) -> bool:
+        return self._used + needed < self.slots
+
+    async def _post(
+        self, descriptors: Sequence[Descriptor], trace: Trace, fence: bool, drain_page_requests: bool
+    ) -> _Batch:
+        """Write the slots, then the tail. The status word is cleared before the unit can see the wait."""
+        first = self._tail
+        batch = _Batch(range(first, first + len(descriptors) + 1))
+        last = batch.slots[-1] % self.slots
+        await self._memory.write(self._status_address(last), bytes(4))
+        wait = Wait(self._status_address(last), DONE | last, fence, drain_page_requests)
+        for slot, descriptor in zip(batch.slots, [*descriptors, wait], strict=True):
+            await self._write_slot(slot % self.slots, descriptor)
+            trace.step(f"queue[{slot % self.slots}] {descriptor}")
+        self._tail = batch.slots.stop % self.slots
+        self._used += len(batch.slots)
+        self._batches.append(batch)
+        await self._regs.write("IQT", QT=self._tail * self._bytes // 16)
+        return batch
+
+    async def _write_slot(self, slot: int, descriptor: Descriptor) -> None:
+        content = b"".join(word.to_bytes(8, "little") for word in descriptor.words())
+        await self._memory.write(self._ring + slot * self._bytes, content[: self._bytes])
+
+    def _status_address(self, slot: int) -> int:
+        return self._status + 4 * slot
+
+    async def _completed(self, batch: _Batch) -> bool:
+        """Whether the batch's wait has written its status; a queue error met meanwhile, of any batch, is mended
+        here.
+        """
+        last = batch.slots[-1] % self.slots
+        status = int.from_bytes(await self._memory.read(self._status_address(last), 4), "little")
+        if status == DONE | last:
+            return True
+        if (await self._regs.read("FSTS"))["IQE"]:
+            await self._recover()
+        return False
+
+    async def _recover(self) -> None:
+        """R13: put a wait over the bad descriptor, clear IQE. Its submitter is told; the unit goes on at the head."""
+        async with self._mutex:
+            if not (await self._regs.read("FSTS"))["IQE"]:
+                return
+            code = (await self._regs.read("IQERCD"))["IQEI"]
+            head = (await self._regs.read("IQH"))["QH"] * 16 // self._bytes
+            owner = next((b for b in self._batches if head in (slot % self.slots for slot in b.slots)), None)
+            if code not in MENDABLE_ERRORS or owner is None:
+                raise IommuError(errno.EIO, f"invalidation queue stopped at slot {head} with IQEI {code}")
+            owner.error = f"the unit refused the descriptor in slot {head}: {MENDABLE_ERRORS[code]} (IQEI {code})"
+            await self._write_slot(head, Wait())
+            await self._regs.write("FSTS", IQE=1)
+
+    def _retire(self, batch: _Batch) -> None:
+        """Free the batch's slots. Slots are freed in ring order: those behind an unfinished batch stay in use."""
+        self._batches.remove(batch)
+        oldest = self._batches[0].slots.start if self._batches else self._tail
+        self._used = (self._tail - oldest) % self.slots
