@@ -1,6 +1,8 @@
 """Conversion of a component to plain Verilog with flat port names (``mem_awvalid``, ``request_payload``)."""
 
+import re
 from dataclasses import dataclass
+from itertools import count
 
 from amaranth.back import verilog
 from amaranth.hdl import Value
@@ -44,4 +46,22 @@ def convert(component: wiring.Component, *, name: str) -> tuple[str, list[Port]]
         emit_src=False,
         strip_internal_attrs=True,
     )
-    return text, listed
+    return _evaluate_constants(text), listed
+
+
+def _evaluate_constants(text: str) -> str:
+    """Give a trigger to each process that assigns only a constant to a part of a register.
+
+    Yosys writes it as ``always @*`` with nothing to wait for: it never runs, and the part stays unknown in simulation.
+    """
+    numbers = count()
+
+    def with_trigger(process: re.Match) -> str:
+        trigger = f"\\$constant${next(numbers)} "
+        indent, assignment = process.groups()
+        return (
+            f"{indent}reg {trigger}= 0;\n{indent}always @* begin\n{indent}  if ({trigger}) begin end\n"
+            f"{indent}  {assignment}\n{indent}end\n"
+        )
+
+    return re.sub(r"^( *)always @\*\n +([^\n]+ = \d+'h[0-9a-f]+;)\n", with_trigger, text, flags=re.MULTILINE)

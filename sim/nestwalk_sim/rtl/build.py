@@ -1,0 +1,181 @@
+"""Builds the Verilated unit once for each configuration and keeps it in a cache."""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from amaranth.lib import wiring
+from nestwalk.config import IommuConfig
+from nestwalk.verilog import Port, convert
+
+from .. import tools
+from .records import cpp_header, sv_package
+
+__all__ = ["UNIT", "BuildFailed", "Model", "build", "cache_folder"]
+
+UNIT = "nestwalk.unit:Unit"
+"""The component that is simulated unless told otherwise: a class that takes the configuration."""
+
+_HERE = Path(__file__).parent
+_SOURCES = [_HERE / "bench.sv", *sorted((_HERE / "cpp").iterdir())]
+
+_WARNINGS = {
+    "CASEINCOMPLETE": "Amaranth's case statements rely on an assignment before them",
+    "CASEOVERLAP": "Amaranth's patterns are tried in order",
+    "WIDTHEXPAND": "Yosys writes operands as wide as they are",
+    "WIDTHTRUNC": "Yosys writes results as wide as they are used",
+    "UNOPTFLAT": "a flat vector of ready signals looks like a loop, bit by bit it is none",
+}
+"""Warnings of Verilator that say nothing about Amaranth's Verilog, and why."""
+
+_FLAGS = [
+    *(f"-Wno-{name}" for name in _WARNINGS),
+    "-O3",
+    "--x-assign", "fast",
+    "--x-initial", "fast",
+    "--no-public-flat-rw",  # the runner asks for it; bench.sv marks the two signals that Python touches
+    "--output-split", "20000",
+    "-CFLAGS", "-std=c++17",
+    "-CFLAGS", "-O2",
+    "-LDFLAGS", "-rdynamic",  # lets Python's ctypes find the functions of bench.cpp in its own process
+]  # fmt: skip
+
+
+class BuildFailed(Exception):
+    """Verilator or the compiler rejected the model; the message names the log."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A Verilated model that is ready to run.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds the executable ``bench`` and what it was made from.
+    waves : bool
+        Whether it can write a VCD.
+    """
+
+    folder: Path
+    waves: bool
+
+
+def cache_folder() -> Path:
+    """``build/verilated`` of the project, or the user's cache where nestwalk is installed without its project."""
+    project = _HERE.parents[2]
+    if (project / "pyproject.toml").is_file() and os.access(project, os.W_OK):
+        return project / "build" / "verilated"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nestwalk" / "verilated"
+
+
+def build(cfg: IommuConfig, *, unit: str = UNIT, waves: bool = False) -> Model:
+    """The Verilated model of a configuration, built if the cache lacks it. Says so on standard error when it builds.
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+    unit : str
+        ``package.module:Class`` of the component; it has the unit's ports.
+    waves : bool
+        Whether the model can write a VCD, which makes it slower.
+
+    Raises
+    ------
+    BuildFailed
+        With the log's last error.
+    ToolMissing
+        When there is no compiler.
+    """
+    tools.install()
+    cache = cache_folder()
+    cache.mkdir(parents=True, exist_ok=True)
+    text, ports = _verilog(cfg, unit, cache)
+    generated = {"unit.v": text, "bench_widths.sv": sv_package(ports), "layout.hpp": cpp_header(cfg, ports)}
+    key = _digest(*generated.values(), *(path.read_text() for path in _SOURCES), *_FLAGS, str(waves), tools.version("verilator"))
+    folder = cache / key
+    with _lock(cache / f"{key}.lock"):
+        if not (folder / "complete").exists():
+            _compile(folder, generated, waves)
+    return Model(folder, waves)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Keeps other processes out until the block ends."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _verilog(cfg: IommuConfig, unit: str, cache: Path) -> tuple[str, list[Port]]:
+    """Verilog and ports of the component, from the cache where no source has changed since."""
+    module_name, _, class_name = unit.partition(":")
+    module = importlib.import_module(module_name)
+    key = _digest(unit, json.dumps(cfg.as_dict()), tools.version("amaranth"), *_sources_of(module.__file__ or ""))
+    stored = cache / f"{key}.json"
+    with _lock(cache / f"{key}.lock"):
+        if not stored.exists():
+            _say(f"writing Verilog of {class_name}")
+            component: wiring.Component = getattr(module, class_name)(cfg)
+            text, ports = convert(component, name="nestwalk")
+            temporary = stored.with_suffix(".new")
+            temporary.write_text(json.dumps({"text": text, "ports": [asdict(port) for port in ports]}))
+            temporary.rename(stored)
+    content = json.loads(stored.read_text())
+    return content["text"], [Port(**port) for port in content["ports"]]
+
+
+def _sources_of(module_file: str) -> list[str]:
+    """Texts that the Verilog depends on: the hardware package and the component's own module."""
+    hardware = Path(importlib.import_module("nestwalk").__file__ or "").parent
+    paths = {*hardware.rglob("*.py"), Path(module_file)}
+    return [path.read_text() for path in sorted(paths)]
+
+
+def _say(text: str) -> None:
+    print(f"nestwalk: {text}", file=sys.stderr, flush=True)
+
+
+def _compile(folder: Path, generated: dict[str, str], waves: bool) -> None:
+    from cocotb_tools.runner import get_runner
+
+    tools.check_compiler()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, content in generated.items():
+        (folder / name).write_text(content)
+    _say("building the simulation")
+    started = time.monotonic()
+    log = folder / "build.log"
+    runner = get_runner("verilator")
+    try:
+        runner.build(
+            sources=[folder / "bench_widths.sv", folder / "unit.v", _HERE / "bench.sv"],
+            hdl_toplevel="bench",
+            build_dir=folder,
+            build_args=[*_FLAGS, "-CFLAGS", f"-I{_HERE / 'cpp'}", str(_HERE / "cpp" / "bench.cpp")],
+            timescale=("1ns", "1ns"),
+            waves=waves,
+            log_file=log,
+            always=True,
+        )
+    except (RuntimeError, SystemExit) as failure:
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        cause = next((line for line in lines if "rror" in line), str(failure))
+        raise BuildFailed(f"building the simulation failed: {cause} (log: {log})") from failure
+    (folder / "complete").touch()
+    _say(f"built the simulation in {time.monotonic() - started:.0f} s")

@@ -1,0 +1,285 @@
+// The bench: ports called by bench.sv on each rising edge (DPI-C), and what Python calls between edges (ctypes).
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "svdpi.h"
+
+#include "axi_memory.hpp"
+#include "core_driver.hpp"
+#include "csr_master.hpp"
+#include "layout.hpp"
+#include "operations.hpp"
+#include "sparse_memory.hpp"
+
+namespace {
+
+struct Watch {
+    uint32_t handle;
+    uint64_t address;
+    uint64_t mask, value;
+};
+
+struct InterruptWait {
+    uint32_t handle;
+    unsigned line;
+    uint64_t count;
+};
+
+struct Bench {
+    static constexpr size_t interrupt_lines = 3;
+
+    Operations operations;
+    SparseMemory memory;
+    AxiMemory mem{memory, [this](const std::string& what) { violation(what); }};
+    CoreDriver core{operations, [this](const std::string& what) { violation(what); }};
+    CsrMaster csr{operations};
+    std::vector<Watch> watches;
+    std::vector<InterruptWait> interrupt_waits;
+    std::array<bool, interrupt_lines> interrupt_level{};
+    std::array<uint64_t, interrupt_lines> interrupt_count{};
+    uint64_t reset_until = 2;
+    bool rst = true;
+    std::string problem;  // the first violation of a protocol by the unit
+
+    Bench() {
+        memory.on_write = [this](uint64_t address, uint64_t size) {
+            mem.forget_exclusive(address, size);
+            check_watches(address, size);
+        };
+    }
+
+    void violation(const std::string& what) {
+        if (problem.empty()) problem = "cycle " + std::to_string(operations.now) + ": " + what;
+        operations.wake_python();
+    }
+
+    void check_watches(uint64_t address, uint64_t size) {
+        auto reached = [&](const Watch& watch) {
+            if (address >= watch.address + 8 || watch.address >= address + size || !holds(watch)) return false;
+            operations.finish(watch.handle);
+            return true;
+        };
+        watches.erase(std::remove_if(watches.begin(), watches.end(), reached), watches.end());
+    }
+
+    bool holds(const Watch& watch) {
+        uint64_t value = 0;
+        return memory.read(watch.address, reinterpret_cast<uint8_t*>(&value), 8) && (value & watch.mask) == watch.value;
+    }
+
+    void interrupts(const std::array<bool, interrupt_lines>& level) {
+        for (size_t line = 0; line < interrupt_lines; line++) {
+            if (level[line] && !interrupt_level[line]) interrupt_count[line]++;
+            interrupt_level[line] = level[line];
+        }
+        auto reached = [&](const InterruptWait& wait) {
+            if (interrupt_count[wait.line] < wait.count) return false;
+            operations.finish(wait.handle);
+            return true;
+        };
+        if (!interrupt_waits.empty())
+            interrupt_waits.erase(std::remove_if(interrupt_waits.begin(), interrupt_waits.end(), reached),
+                                  interrupt_waits.end());
+    }
+};
+
+Bench bench;
+
+Beat beat_of(const svBitVecVal* words) {
+    Beat beat;
+    std::memcpy(beat.data(), words, beat.size());
+    return beat;
+}
+
+}  // namespace
+
+extern "C" {
+
+// --- DPI-C: what happens on a rising edge ----------------------------------------------------------------------------
+
+void bench_memory(svBit arvalid, int arid, long long araddr, int arlen, int arsize, int arburst, svBit arlock, svBit awvalid,
+                  int awid, long long awaddr, int awlen, int awsize, int awburst, svBit awlock, svBit wvalid,
+                  const svBitVecVal* wdata, long long wstrb, svBit wlast, svBit rready, svBit bready, svBit* arready,
+                  svBit* awready, svBit* wready, svBit* rvalid, int* rid, svBitVecVal* rdata, int* rresp, svBit* rlast,
+                  svBit* bvalid, int* bid, int* bresp) {
+    if (bench.rst) {
+        bench.mem.reset();
+    } else {
+        AxiIn in;
+        if (arvalid)
+            in.ar = {true,           uint16_t(arid),   uint64_t(araddr), uint8_t(arlen),
+                     uint8_t(arsize), uint8_t(arburst), uint8_t(arlock)};
+        if (awvalid)
+            in.aw = {true,           uint16_t(awid),   uint64_t(awaddr), uint8_t(awlen),
+                     uint8_t(awsize), uint8_t(awburst), uint8_t(awlock)};
+        if (wvalid) in.w = {true, beat_of(wdata), uint64_t(wstrb), bool(wlast)};
+        in.r_ready = rready;
+        in.b_ready = bready;
+        bench.mem.clock(in, bench.operations.now);
+    }
+    const AxiOut& out = bench.mem.out;
+    *arready = out.ar_ready;
+    *awready = out.aw_ready;
+    *wready = out.w_ready;
+    *rvalid = out.r_valid;
+    *rid = out.r_id;
+    std::memcpy(rdata, out.r_data.data(), out.r_data.size());
+    *rresp = out.r_response;
+    *rlast = out.r_last;
+    *bvalid = out.b_valid;
+    *bid = out.b_id;
+    *bresp = out.b_response;
+}
+
+void bench_core(svBit request_ready, svBit response_valid, const svBitVecVal* response, svBit* request_valid,
+                svBitVecVal* request, svBit* response_ready) {
+    if (bench.rst) {
+        bench.core.reset();
+    } else {
+        CoreIn in;
+        in.request_ready = request_ready;
+        in.response_valid = response_valid;
+        if (response_valid) std::memcpy(in.response.words.data(), response, sizeof(in.response.words));
+        bench.core.clock(in);
+    }
+    const CoreOut& out = bench.core.out;
+    *request_valid = out.request_valid;
+    std::memcpy(request, out.request.words.data(), sizeof(out.request.words));
+    *response_ready = out.response_ready;
+}
+
+void bench_csr(svBit awready, svBit wready, svBit bvalid, int bresp, svBit arready, svBit rvalid, long long rdata, int rresp,
+               svBit* awvalid, svBit* wvalid, svBit* bready, svBit* arvalid, svBit* rready, int* address, long long* wdata,
+               int* wstrb) {
+    if (bench.rst)
+        bench.csr.reset();
+    else
+        bench.csr.clock({bool(awready), bool(wready), bool(bvalid), bool(arready), bool(rvalid), uint8_t(bresp),
+                         uint8_t(rresp), uint64_t(rdata)});
+    const CsrOut& out = bench.csr.out;
+    *awvalid = out.aw_valid;
+    *wvalid = out.w_valid;
+    *bready = out.b_ready;
+    *arvalid = out.ar_valid;
+    *rready = out.r_ready;
+    *address = out.address;
+    *wdata = out.w_data;
+    *wstrb = out.w_strobe;
+}
+
+void bench_step(svBit irq_fault, svBit irq_invalidation, svBit irq_page_request, svBit* rst, svBit* wake) {
+    if (!bench.rst) bench.interrupts({bool(irq_fault), bool(irq_invalidation), bool(irq_page_request)});
+    bench.rst = bench.operations.now < bench.reset_until;
+    *rst = bench.rst;
+    bench.operations.clock();
+    *wake = bench.operations.next_wake();
+    bench.operations.now++;
+}
+
+// --- Python: operations ----------------------------------------------------------------------------------------------
+
+uint64_t nw_now() { return bench.operations.now; }
+int nw_state(uint32_t handle) { return bench.operations.state(handle); }
+void nw_forget(uint32_t handle) { bench.operations.forget(handle); }
+void nw_deadline(uint32_t handle, uint64_t cycles) { bench.operations.at(bench.operations.now + cycles, handle, LATE); }
+const char* nw_problem() { return bench.problem.c_str(); }
+void nw_clear_problem() { bench.problem.clear(); }
+
+uint32_t nw_cycles(uint64_t cycles) {
+    const uint32_t handle = bench.operations.start();
+    bench.operations.at(bench.operations.now + cycles - 1, handle, DONE);
+    return handle;
+}
+
+uint32_t nw_reset(uint64_t cycles) {
+    bench.reset_until = bench.operations.now + cycles;
+    return nw_cycles(cycles + 2);
+}
+
+uint32_t nw_watch_memory(uint64_t address, uint64_t mask, uint64_t value) {
+    const Watch watch{bench.operations.start(), address, mask, value};
+    if (bench.holds(watch))
+        bench.operations.finish(watch.handle);
+    else
+        bench.watches.push_back(watch);
+    return watch.handle;
+}
+
+uint64_t nw_interrupt_count(unsigned line) { return bench.interrupt_count[line]; }
+int nw_interrupt_level(unsigned line) { return bench.interrupt_level[line]; }
+
+uint32_t nw_wait_interrupt(unsigned line, uint64_t count) {
+    const uint32_t handle = bench.operations.start();
+    bench.interrupt_waits.push_back({handle, line, count});
+    return handle;
+}
+
+// --- Python: core port -----------------------------------------------------------------------------------------------
+
+uint32_t nw_submit(unsigned lane, const Request* requests, Answer* answers, uint64_t count) {
+    return bench.core.submit(lane, requests, answers, count);
+}
+void nw_cancel(uint32_t handle) { bench.core.cancel(handle); }
+void nw_core_knobs(unsigned lane, const CoreKnobs* knobs) { bench.core.set_knobs(lane, *knobs); }
+void nw_hang_limit(uint64_t cycles) { bench.core.hang_limit = cycles; }
+int nw_core_idle() { return bench.core.idle(); }
+
+// --- Python: registers -----------------------------------------------------------------------------------------------
+
+uint32_t nw_csr(int write, unsigned offset, unsigned size, uint64_t data, uint64_t mask) {
+    const uint32_t handle = bench.operations.start();
+    bench.csr.submit({handle, bool(write), uint16_t(offset), uint8_t(size), data, mask});
+    return handle;
+}
+
+int nw_csr_result(uint32_t handle, uint64_t* data) {
+    const CsrResult result = bench.csr.results.at(handle);
+    bench.csr.results.erase(handle);
+    *data = result.data;
+    return result.response;
+}
+
+void nw_csr_skew(uint32_t percent) { bench.csr.skew_percent = percent; }
+
+// --- Python: memory --------------------------------------------------------------------------------------------------
+
+int nw_read(uint64_t address, uint8_t* into, uint64_t size) { return bench.memory.read(address, into, size); }
+int nw_write(uint64_t address, const uint8_t* from, uint64_t size) { return bench.memory.write(address, from, size); }
+void nw_clear_memory() { bench.memory.clear(); }
+
+void nw_add_pages(const uint64_t* addresses, uint64_t count) {
+    for (uint64_t index = 0; index < count; index++) bench.memory.add_page(addresses[index]);
+}
+
+void nw_remove_pages(const uint64_t* addresses, uint64_t count) {
+    for (uint64_t index = 0; index < count; index++) bench.memory.remove_page(addresses[index]);
+}
+
+uint64_t nw_page_addresses(uint64_t* into) {
+    const auto addresses = bench.memory.page_addresses();
+    if (into) std::copy(addresses.begin(), addresses.end(), into);
+    return addresses.size();
+}
+
+void nw_add_error(uint64_t start, uint64_t stop, int failure, int response) {
+    bench.memory.add_error({start, stop, Failure(failure), uint8_t(response)});
+}
+
+void nw_clear_errors() { bench.memory.clear_errors(); }
+void nw_fail_access(int write, uint64_t nth, int response) { bench.mem.fail_access(write, nth, response); }
+void nw_memory_knobs(const MemoryKnobs* knobs) { bench.mem.set_knobs(*knobs); }
+void nw_memory_counters(MemoryCounters* into) { *into = bench.mem.counters; }
+int nw_memory_idle() { return bench.mem.idle(); }
+
+uint64_t nw_trace(Access* into, uint64_t from) {
+    const auto& trace = bench.mem.trace;
+    if (into) std::copy(trace.begin() + from, trace.end(), into);
+    return trace.size();
+}
+
+void nw_clear_trace() { bench.mem.clear_trace(); }
+
+}  // extern "C"

@@ -1,0 +1,172 @@
+"""What crosses the border between Python and the C++ side of the bench, described once.
+
+A record is a numpy structure here and a plain ``struct`` there (`cpp_header`); how requests and responses lie in the unit's flat
+vectors comes from the Amaranth layouts.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from amaranth.lib import data
+from nestwalk.bus.translation import TranslationRequest, TranslationResponse
+from nestwalk.config import IommuConfig
+from nestwalk.verilog import Port
+
+__all__ = ["ACCESS", "ANSWER", "CORE_KNOBS", "MEMORY_COUNTERS", "MEMORY_KNOBS", "REQUEST", "cpp_header", "sv_package"]
+
+REQUEST = np.dtype(
+    [
+        ("address", "u8"),
+        ("pasid", "u4"),
+        ("source_id", "u2"),
+        ("pasid_valid", "u1"),
+        ("access", "u1"),
+        ("address_type", "u1"),
+        ("privileged", "u1"),
+        ("execute", "u1"),
+        ("one_dword", "u1"),
+    ],
+    align=True,
+)
+"""A request at the core port: the fields of `TranslationRequest` but for the tag, which the bench assigns."""
+
+ANSWER = np.dtype(
+    [
+        ("address", "u8"),
+        ("accept_cycle", "u8"),
+        ("response_cycle", "u8"),
+        ("page_size", "u4"),
+        ("granted", "u1"),
+        ("fault", "u1"),
+        ("answered", "u1"),
+    ],
+    align=True,
+)
+"""The answer to a request. ``page_size`` is in bytes; cycles are those of the clock edges that saw the request accepted and the response
+first valid; ``answered`` is 0 for a request that was cancelled before it was sent."""
+
+ACCESS = np.dtype(
+    [
+        ("cycle", "u8"),
+        ("address", "u8"),
+        ("data", "u8"),
+        ("id", "u2"),
+        ("write", "u1"),
+        ("beats", "u1"),
+        ("size", "u1"),
+        ("lock", "u1"),
+        ("response", "u1"),
+    ],
+    align=True,
+)
+"""One transaction on the ``mem`` port. ``cycle`` is that of its address, ``beats`` their number less one (AxLEN), ``size`` AxSIZE, ``data``
+the first 8 bytes read or written (fewer for a smaller ``size``), ``response`` the worst of its beats, 255 while there is none."""
+
+MEMORY_KNOBS = np.dtype(
+    [
+        ("seed", "u8"),
+        ("latency", "u4"),
+        ("jitter", "u4"),
+        ("stall_percent", "u4"),
+        ("interleave", "u1"),
+        ("moment", "u1"),
+        ("exclusives", "u1"),
+        ("exclusive_loss_percent", "u1"),
+        ("trace", "u1"),
+    ],
+    align=True,
+)
+"""How the memory behaves; see `nestwalk_sim.rtl.memory.MemoryTiming`."""
+
+MEMORY_COUNTERS = np.dtype([("reads", "u8"), ("read_beats", "u8"), ("writes", "u8"), ("exclusive_failures", "u8")], align=True)
+"""Transactions on the ``mem`` port since the simulation began."""
+
+CORE_KNOBS = np.dtype(
+    [
+        ("seed", "u8"),
+        ("max_outstanding", "u4"),
+        ("gap_percent", "u4"),
+        ("response_stall_percent", "u4"),
+    ],
+    align=True,
+)
+"""How requests are driven; see `nestwalk_sim.rtl.unit.Traffic`."""
+
+_RECORDS = {
+    "Request": REQUEST,
+    "Answer": ANSWER,
+    "Access": ACCESS,
+    "MemoryKnobs": MEMORY_KNOBS,
+    "MemoryCounters": MEMORY_COUNTERS,
+    "CoreKnobs": CORE_KNOBS,
+}
+
+_BENCH_FIELDS = {"tag", "page_size"}
+"""Fields of the vectors that the bench treats itself: it assigns tags and turns the page-size code into bytes."""
+
+
+def sv_package(ports: Iterable[Port]) -> str:
+    """SystemVerilog package ``bench_widths``: the width of every port of the unit, in upper case (``MEM_RDATA`` …)."""
+    lines = [f"  localparam int unsigned {port.name.upper()} = {port.width};" for port in ports]
+    return "\n".join(["package bench_widths;", *lines, "endpackage", ""])
+
+
+def cpp_header(cfg: IommuConfig, ports: Iterable[Port]) -> str:
+    """C++ header with the records, the widths that the C++ side needs, and the packing of requests and responses.
+
+    Raises
+    ------
+    ValueError
+        When a layout of the core port has a field that its record lacks, or the other way round.
+    """
+    widths = {port.name: port.width for port in ports}
+    constants = {
+        "DATA_BYTES": widths["mem_rdata"] // 8,
+        "ID_WIDTH": widths["mem_arid"],
+        "TAG_WIDTH": cfg.tag_width,
+        "REQUEST_WIDTH": widths["request_payload"],
+        "RESPONSE_WIDTH": widths["response_payload"],
+    }
+    request, response = TranslationRequest(cfg), TranslationResponse(cfg)
+    _check_fields("TranslationRequest", request, REQUEST, extra=set())
+    _check_fields("TranslationResponse", response, ANSWER, extra={"accept_cycle", "response_cycle", "answered"})
+    parts = [
+        "#pragma once",
+        "#include <cstddef>",
+        "#include <cstdint>",
+        "",
+        "struct Slice { unsigned offset, width; };",
+        *(f"constexpr unsigned {name} = {value};" for name, value in constants.items()),
+        *(_struct(name, dtype) for name, dtype in _RECORDS.items()),
+        *_layout("request", request),
+        *_layout("response", response),
+        "template <class Put> void pack_request(const Request& r, Put put) {",
+        *(f"    put(request_{name}, r.{name});" for name, _ in request if name not in _BENCH_FIELDS),
+        "}",
+        "template <class Get> void unpack_response(Answer& a, Get get) {",
+        *(f"    a.{name} = get(response_{name});" for name, _ in response if name not in _BENCH_FIELDS),
+        "}",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _check_fields(what: str, layout: data.StructLayout, record: np.dtype, *, extra: set[str]) -> None:
+    in_layout = {name for name, _ in layout} - {"tag"}
+    in_record = set(record.names or ()) - extra
+    if in_layout != in_record:
+        raise ValueError(f"{what} and the bench's record differ in {', '.join(sorted(in_layout ^ in_record))}")
+
+
+def _struct(name: str, dtype: np.dtype) -> str:
+    """A C++ ``struct`` that the compiler lays out as numpy does, which it checks."""
+    types = {("u", size): f"uint{8 * size}_t" for size in (1, 2, 4, 8)}
+    fields = dtype.fields or {}
+    members = " ".join(f"{types[fields[key][0].kind, fields[key][0].itemsize]} {key};" for key in dtype.names or ())
+    checks = "\n".join(f"static_assert(offsetof({name}, {key}) == {fields[key][1]});" for key in dtype.names or ())
+    return f"struct {name} {{ {members} }};\nstatic_assert(sizeof({name}) == {dtype.itemsize});\n{checks}"
+
+
+def _layout(prefix: str, layout: data.StructLayout) -> list[str]:
+    """Position of each field in the flat vector."""
+    return [f"constexpr Slice {prefix}_{name}{{{field.offset}, {field.width}}};" for name, field in layout]
