@@ -1,0 +1,223 @@
+"""The register block that the register table describes, without any behaviour of its own."""
+
+from collections.abc import Iterable, Mapping
+
+from amaranth.hdl import Const, Module, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, Signature
+
+from ..bus.axi import Axi4LiteSignature, AxiResponse
+from ..config import IommuConfig
+from .capability import is_announced
+from .description import Field, Register
+from .table import REGISTERS
+
+__all__ = ["ADDRESS_BITS", "RegisterArraySignature", "RegisterBank", "RegisterSignature"]
+
+ADDRESS_BITS = 12
+"""The register block is one page of 4 KiB."""
+
+WORD_BYTES = 8
+
+
+class RegisterSignature(Signature):
+    """The fields of one register under their names in lower case, seen from the bank.
+
+    A field that the bank stores is an output. It comes with an input ``…_set`` when writing 1 clears it (set wins over
+    a clear at the same time), or ``…_done`` when it is self-clearing (a new command wins). Other fields are inputs.
+    """
+
+    def __init__(self, fields: Iterable[Field]):
+        members = {}
+        for field in fields:
+            name = field.name.lower()
+            if field.attribute.stored:
+                members[name] = Out(field.width, init=field.reset)
+            else:
+                members[name] = In(field.width)
+            if field.attribute.write_one_clears:
+                members[f"{name}_set"] = In(field.width)
+            if field.self_clearing:
+                members[f"{name}_done"] = In(1)
+        super().__init__(members)
+
+
+class RegisterArraySignature(Signature):
+    """An array of 128-bit registers that lives outside the bank, seen from the bank.
+
+    Members: ``value`` is that of the register ``index``, one cycle later and until the index changes; ``clear`` tells,
+    for one cycle, the write of 1 to the field of register ``index`` that this clears.
+    """
+
+    def __init__(self):
+        super().__init__({"index": Out(8), "value": In(128), "clear": Out(1)})
+
+
+class RegisterBank(wiring.Component):
+    """Registers on AXI4-Lite, made from the register table (§0.3, §1.1).
+
+    ::
+
+        AW, W --> address, data, strobe --> fields that software writes
+        AR -----> address --> word (fields, or an array outside) --> R
+
+    One access at a time: a write takes effect in the cycle after its address and data were accepted, and a read's value
+    is taken two cycles after its address, or later while ``hold`` is high. Bytes without strobe are left alone, so that
+    64-bit registers can be written in halves. Accesses to nothing read 0 and are OKAY.
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+        Says which fields exist and how many elements an array has.
+    registers : mapping of str to Register
+        The table.
+
+    Members
+    -------
+    csr : `Axi4LiteSignature`, in, 64 data bits
+    hold : In(1)
+        Reads wait, so that what the unit has under way becomes visible first.
+    *register* : `RegisterSignature` or `RegisterArraySignature`, out
+        One for each register, named in lower case.
+
+    Raises
+    ------
+    ValueError
+        When an array does not fit the page.
+    """
+
+    def __init__(self, cfg: IommuConfig, registers: Mapping[str, Register] = REGISTERS):
+        self._cfg = cfg
+        self._single = [register for register in registers.values() if not register.array]
+        self._arrays = [register for register in registers.values() if register.array]
+        for array in self._arrays:
+            if array.offset + cfg.fault_records * array.width // 8 > 1 << ADDRESS_BITS:
+                raise ValueError(f"{cfg.fault_records} fault records do not fit the page of registers")
+        members = {register.name.lower(): Out(RegisterSignature(self._fields(register))) for register in self._single}
+        members |= {array.name.lower(): Out(RegisterArraySignature()) for array in self._arrays}
+        self._word = Signal(ADDRESS_BITS - 3)
+        self._data = Signal(8 * WORD_BYTES)
+        self._strobe = Signal(WORD_BYTES)
+        self._write = Signal()
+        super().__init__(
+            {
+                "csr": In(Axi4LiteSignature(address_width=ADDRESS_BITS, data_width=8 * WORD_BYTES)),
+                "hold": In(1),
+                **members,
+            }
+        )
+
+    def _fields(self, register: Register) -> list[Field]:
+        return [field for field in register.fields if is_announced(self._cfg, field)]
+
+    def elaborate(self, platform):
+        m = Module()
+        csr = self.csr
+        m.d.comb += [csr.rresp.eq(AxiResponse.OKAY), csr.bresp.eq(AxiResponse.OKAY)]
+        self._accesses(m)
+        for register in self._single:
+            for field in self._fields(register):
+                if field.attribute.stored:
+                    self._store(m, register, field)
+        for array in self._arrays:
+            self._connect_array(m, array)
+        return m
+
+    def _accesses(self, m: Module):
+        """Take one access after the other, reads and writes in turn when both wait."""
+        csr = self.csr
+        read_next = Signal()
+        write_waits = csr.awvalid & csr.wvalid
+        with m.FSM():
+            with m.State("IDLE"):
+                with m.If(csr.arvalid & (read_next | ~write_waits)):
+                    m.d.comb += csr.arready.eq(1)
+                    m.d.sync += [self._word.eq(csr.araddr[3:]), read_next.eq(0)]
+                    m.next = "READ"
+                with m.Elif(write_waits):
+                    m.d.comb += [csr.awready.eq(1), csr.wready.eq(1)]
+                    m.d.sync += [
+                        self._word.eq(csr.awaddr[3:]),
+                        self._data.eq(csr.wdata),
+                        self._strobe.eq(csr.wstrb),
+                        read_next.eq(1),
+                    ]
+                    m.next = "WRITE"
+            with m.State("READ"):
+                m.next = "SELECT"
+            with m.State("SELECT"):
+                with m.If(~self.hold):
+                    self._select(m)
+                    m.next = "READ_RESPONSE"
+            with m.State("READ_RESPONSE"):
+                m.d.comb += csr.rvalid.eq(1)
+                with m.If(csr.rready):
+                    m.next = "IDLE"
+            with m.State("WRITE"):
+                m.d.comb += self._write.eq(1)
+                m.next = "WRITE_RESPONSE"
+            with m.State("WRITE_RESPONSE"):
+                m.d.comb += csr.bvalid.eq(1)
+                with m.If(csr.bready):
+                    m.next = "IDLE"
+
+    def _select(self, m: Module):
+        """Take the addressed word's value as read data."""
+        words: dict[int, Value] = {}
+        for register in self._single:
+            for field in self._fields(register):
+                if field.attribute.readable:
+                    word, low = _place(register, field)
+                    words[word] = words.get(word, Const(0)) | self._port(register, field) << low
+        with m.Switch(self._word):
+            for word, value in words.items():
+                with m.Case(word):
+                    m.d.sync += self.csr.rdata.eq(value)
+            with m.Default():
+                m.d.sync += self.csr.rdata.eq(0)
+        for array in self._arrays:
+            with m.If(self._in_array(array)):
+                halves = getattr(self, array.name.lower()).value
+                m.d.sync += self.csr.rdata.eq(halves.word_select(self._word[0], 8 * WORD_BYTES))
+
+    def _port(self, register: Register, field: Field, suffix: str = "") -> Signal:
+        return getattr(getattr(self, register.name.lower()), field.name.lower() + suffix)
+
+    def _store(self, m: Module, register: Register, field: Field):
+        """What writes do to a field that the bank stores."""
+        word, low = _place(register, field)
+        stored = self._port(register, field)
+        written = Signal(name=f"{register.name.lower()}_{field.name.lower()}_written")
+        m.d.comb += written.eq(self._write & (self._word == word))
+        if field.attribute.write_one_clears:
+            clear = written & self._strobe[low // 8] & self._data[low]
+            m.d.sync += stored.eq(stored & ~clear | self._port(register, field, "_set"))
+        elif field.self_clearing:
+            with m.If(written & self._strobe[low // 8] & self._data[low]):
+                m.d.sync += stored.eq(1)
+            with m.Elif(self._port(register, field, "_done")):
+                m.d.sync += stored.eq(0)
+        else:
+            for byte in range(low // 8, (low + field.width - 1) // 8 + 1):
+                first, end = max(low, 8 * byte), min(low + field.width, 8 * byte + 8)
+                with m.If(written & self._strobe[byte]):
+                    m.d.sync += stored[first - low : end - low].eq(self._data[first:end])
+
+    def _in_array(self, array: Register) -> Value:
+        first = array.offset // WORD_BYTES
+        return (self._word >= first) & (self._word < first + 2 * self._cfg.fault_records)
+
+    def _connect_array(self, m: Module, array: Register):
+        """Address an array of registers outside the bank, and pass on the clearing of a field."""
+        port = getattr(self, array.name.lower())
+        m.d.comb += port.index.eq(self._word[1:] - array.offset // (2 * WORD_BYTES))
+        for field in array.fields:
+            if field.attribute.write_one_clears:
+                half, low = divmod(field.low, 8 * WORD_BYTES)
+                addressed = self._write & self._in_array(array) & (self._word[0] == half)
+                m.d.comb += port.clear.eq(addressed & self._strobe[low // 8] & self._data[low])
+
+
+def _place(register: Register, field: Field) -> tuple[int, int]:
+    """Index of the 8-byte word that holds a field, and the field's lowest bit in it."""
+    return register.offset // WORD_BYTES, 8 * (register.offset % WORD_BYTES) + field.low

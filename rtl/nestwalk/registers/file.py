@@ -1,0 +1,170 @@
+"""The register file: the programming model's registers, and what they command and report."""
+
+from amaranth.hdl import Cat, Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..bus.axi import Axi4LiteSignature
+from ..bus.memory import MemoryWriteSignature
+from ..bus.translation import RootPointer
+from ..config import IommuConfig
+from ..events.fault_log import FaultLog
+from ..events.interrupt import EventMessages
+from ..formats.fault import FaultEvent
+from .bank import ADDRESS_BITS, RegisterBank
+from .capability import capability, extended_capability, version
+from .global_commands import GlobalCommands
+from .signatures import QueueControlSignature
+from .table import REGISTERS
+
+__all__ = ["RegisterFile"]
+
+
+class RegisterFile(wiring.Component):
+    """Registers of §1 with their handshakes, the fault log and the event messages.
+
+    ::
+
+        csr <--> bank <--> global commands --> root pointer, global invalidation
+                      <--> queue (IQH, IQT, IQA, IQE, IWC)
+                      <--> fault log <-- faults
+                      <--> event messages --> event_write, irq_fault, irq_invalidation
+
+    Reads wait for event messages that are due or on their way, so that software that sees a status also finds its
+    message in memory (§1.8.2). Register-based invalidation always fails (§1.7).
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+
+    Members
+    -------
+    csr : `Axi4LiteSignature`, in
+        12 address and 64 data bits; 32- and 64-bit accesses.
+    root_pointer, global_invalidate, global_invalidate_done, drained
+        As of `GlobalCommands`.
+    queue : `QueueControlSignature`, out
+    faults : stream of `FaultEvent`, in
+        Taken every other cycle at least.
+    event_write : `MemoryWriteSignature`, out
+    irq_fault, irq_invalidation : Out(1)
+        High while a status that raises the interrupt is set (PPF, IQE, ICE or ITE; IWC) and IM=0.
+
+    Raises
+    ------
+    ValueError
+        For a major version below 6, whose register-based invalidation would have to work.
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        if cfg.version_major < 6:
+            raise ValueError(f"the register file is that of major version 6 or later, not {cfg.version_major}")
+        self._cfg = cfg
+        super().__init__(
+            {
+                "csr": In(Axi4LiteSignature(address_width=ADDRESS_BITS, data_width=64)),
+                "root_pointer": Out(RootPointer(cfg)),
+                "global_invalidate": Out(1),
+                "global_invalidate_done": In(1),
+                "drained": In(1),
+                "queue": Out(QueueControlSignature(cfg)),
+                "faults": In(stream.Signature(FaultEvent)),
+                "event_write": Out(MemoryWriteSignature(cfg)),
+                "irq_fault": Out(1),
+                "irq_invalidation": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.bank = bank = RegisterBank(self._cfg)
+        connect(m, flipped(self.csr), bank.csr)
+        for name, value in {
+            "VER": version(self._cfg),
+            "CAP": capability(self._cfg),
+            "ECAP": extended_capability(self._cfg),
+        }.items():
+            register = getattr(bank, name.lower())
+            fields = REGISTERS[name].unpack(value)
+            m.d.comb += [getattr(register, field.lower()).eq(content) for field, content in fields.items()]
+        # Register-based invalidation is over at once, with granularity 0 for failure (CAIG and IAIG are left 0).
+        m.d.comb += [bank.ccmd.icc_done.eq(1), bank.iotlb.ivt_done.eq(1)]
+        self._global_commands(m, bank)
+        self._queue(m, bank)
+        log = self._fault_log(m, bank)
+        self._events(m, bank, log)
+        return m
+
+    def _global_commands(self, m: Module, bank: RegisterBank):
+        m.submodules.commands = commands = GlobalCommands(self._cfg)
+        m.d.comb += [
+            commands.set_root_pointer.eq(bank.gcmd.srtp),
+            bank.gcmd.srtp_done.eq(commands.set_root_pointer_done),
+            commands.translation_enable.eq(bank.gcmd.te),
+            commands.mode.eq(bank.rtaddr.ttm),
+            commands.root_table.eq(bank.rtaddr.rta),
+            commands.global_invalidate_done.eq(self.global_invalidate_done),
+            commands.drained.eq(self.drained),
+            self.global_invalidate.eq(commands.global_invalidate),
+            self.root_pointer.eq(commands.root_pointer),
+            bank.gsts.tes.eq(commands.tes),
+            bank.gsts.rtps.eq(commands.rtps & ~bank.gcmd.srtp),
+            bank.gsts.qies.eq(self.queue.enabled),
+        ]
+
+    def _queue(self, m: Module, bank: RegisterBank):
+        queue = self.queue
+        stops = [bank.fsts.iqe] + ([bank.fsts.ite] if self._cfg.device_tlb else [])
+        m.d.comb += [
+            queue.enable.eq(bank.gcmd.qie),
+            queue.base.eq(bank.iqa.iqa),
+            queue.size.eq(bank.iqa.qs),
+            queue.wide.eq(bank.iqa.dw),
+            queue.tail.eq(bank.iqt.qt),
+            queue.mode.eq(self.root_pointer.mode),
+            queue.stopped.eq(Cat(stops).any()),
+            bank.iqh.qh.eq(queue.head),
+            bank.fsts.iqe_set.eq(queue.error),
+            bank.ics.iwc_set.eq(queue.wait_complete),
+        ]
+        with m.If(queue.error):
+            m.d.sync += bank.iqercd.iqei.eq(queue.error_code)
+
+    def _fault_log(self, m: Module, bank: RegisterBank) -> FaultLog:
+        m.submodules.log = log = FaultLog(self._cfg)
+        connect(m, flipped(self.faults), log.faults)
+        m.d.comb += [
+            log.overflow.eq(bank.fsts.pfo),
+            log.rewind.eq(~bank.gsts.tes),
+            log.index.eq(bank.frcd.index),
+            log.clear.eq(bank.frcd.clear),
+            bank.fsts.pfo_set.eq(log.overflow_set),
+            bank.fsts.ppf.eq(log.pending),
+            bank.fsts.fri.eq(log.first),
+            bank.frcd.value.eq(log.record),
+        ]
+        return log
+
+    def _events(self, m: Module, bank: RegisterBank, log: FaultLog):
+        """Interrupts: PFO does not raise the fault event, but keeps other conditions from raising it."""
+        m.submodules.messages = messages = EventMessages(self._cfg, 2)
+        connect(m, messages.write, flipped(self.event_write))
+        fault, invalidation = messages.events
+        conditions = [log.pending, bank.fsts.iqe] + ([bank.fsts.ice, bank.fsts.ite] if self._cfg.device_tlb else [])
+        m.d.comb += [
+            bank.hold.eq(messages.busy),
+            fault.condition.eq(Cat(conditions).any()),
+            fault.status.eq(fault.condition | bank.fsts.pfo),
+            fault.mask.eq(bank.fectl.im),
+            fault.address.eq(Cat(bank.feaddr.ma << 2, bank.feuaddr.mua)),
+            fault.data.eq(bank.fedata.imd),
+            bank.fectl.ip.eq(fault.pending),
+            self.irq_fault.eq(fault.irq),
+            invalidation.condition.eq(bank.ics.iwc),
+            invalidation.status.eq(bank.ics.iwc),
+            invalidation.mask.eq(bank.iectl.im),
+            invalidation.address.eq(Cat(bank.ieaddr.ma << 2, bank.ieuaddr.mua)),
+            invalidation.data.eq(bank.iedata.imd),
+            bank.iectl.ip.eq(invalidation.pending),
+            self.irq_invalidation.eq(invalidation.irq),
+        ]
