@@ -1,0 +1,200 @@
+"""Runs coroutines and cocotb tests inside a simulation, from any Python program.
+
+A coroutine of any importable module takes the `nestwalk_sim.rtl.unit.Bench` and picklable arguments, and returns something picklable;
+`run_in_simulation` starts the simulator for it. Job, result and progress go through a temporary folder.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import shutil
+import tempfile
+import threading
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nestwalk.config import IommuConfig
+
+from ..errors import UserError
+from .build import UNIT, Model, build
+
+__all__ = ["Progress", "SimulationFailed", "run_in_simulation", "run_tests"]
+
+Progress = Callable[[int, int, str], None]
+"""Called with how much is done, of how much, and of what."""
+
+_ENTRY = "nestwalk_sim.rtl.entry"
+
+
+class SimulationFailed(Exception):
+    """A coroutine or test failed in the simulation, or the simulator did; the message says which, and quotes it."""
+
+
+def run_in_simulation(
+    cfg: IommuConfig,
+    target: str,
+    *arguments: Any,
+    unit: str = UNIT,
+    waves: Path | None = None,
+    progress: Progress | None = None,
+) -> Any:
+    """Run one coroutine in a new simulation, the unit being reset before.
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+        Configuration of the unit; the model is built if it is not there yet.
+    target : str
+        ``package.module:coroutine``, called with the bench and ``arguments``.
+    unit : str
+        The component, ``package.module:Class``.
+    waves : Path, optional
+        VCD file to write.
+    progress : callable, optional
+        Receives what the coroutine reports by `Bench.report_progress`, in a thread of its own.
+
+    Returns
+    -------
+    Any
+        What the coroutine returned.
+
+    Raises
+    ------
+    UserError
+        As raised by the coroutine.
+    SimulationFailed
+        For every other exception of the coroutine, with its traceback, and for a simulator that died.
+    """
+    model = build(cfg, unit=unit, waves=waves is not None)
+    with tempfile.TemporaryDirectory(prefix="nestwalk-") as name:
+        folder = Path(name)
+        (folder / "job").write_bytes(pickle.dumps((target, arguments)))
+        with _progress_pipe(folder, progress):
+            _simulate(model, _ENTRY, folder, {"NESTWALK_JOB": str(folder)})
+        result = folder / "result"
+        if not result.exists():
+            raise SimulationFailed(f"the simulation ended without a result: {_tail(folder / 'log')}")
+        kind, content = pickle.loads(result.read_bytes())
+        if waves is not None:
+            shutil.move(folder / "dump.vcd", waves)
+    if kind == "result":
+        return content
+    if isinstance(content, UserError):
+        raise content
+    raise SimulationFailed(content)
+
+
+def run_tests(
+    cfg: IommuConfig,
+    module: str,
+    *,
+    unit: str = UNIT,
+    seed: int | None = None,
+    waves: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Run the cocotb tests of a module.
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+    module : str
+        Importable module with ``@cocotb.test()`` functions.
+    unit : str
+        The component, ``package.module:Class``.
+    seed : int, optional
+        cocotb's random seed.
+    waves : Path, optional
+        VCD file to write.
+    environment : mapping, optional
+        Further environment variables of the simulation.
+
+    Returns
+    -------
+    list of str
+        Names of the tests, all of which passed.
+
+    Raises
+    ------
+    SimulationFailed
+        With the names and messages of the tests that failed, or when there is no test.
+    """
+    model = build(cfg, unit=unit, waves=waves is not None)
+    with tempfile.TemporaryDirectory(prefix="nestwalk-") as name:
+        folder = Path(name)
+        _simulate(model, module, folder, dict(environment or {}), seed)
+        if waves is not None and (folder / "dump.vcd").exists():
+            shutil.move(folder / "dump.vcd", waves)
+        return _results(folder)
+
+
+def _simulate(model: Model, module: str, folder: Path, environment: dict[str, str], seed: int | None = None) -> None:
+    """Run the simulator with a test module in ``folder``; what it prints goes to the file ``log`` there."""
+    from cocotb_tools.runner import get_runner
+
+    # Whether tests passed is read from the results; that the simulator died shows in their absence.
+    with contextlib.suppress(RuntimeError, SystemExit):
+        get_runner("verilator").test(
+            test_module=module,
+            hdl_toplevel="bench",
+            hdl_toplevel_lang="verilog",
+            build_dir=model.folder,
+            test_dir=folder,
+            results_xml=str(folder / "results.xml"),
+            log_file=folder / "log",
+            extra_env=environment,
+            seed=seed,
+            waves=model.waves,
+        )
+
+
+def _results(folder: Path) -> list[str]:
+    """Names of the tests in the results, if all passed."""
+    file = folder / "results.xml"
+    if not file.exists():
+        raise SimulationFailed(f"the simulation ended without results: {_tail(folder / 'log')}")
+    cases = list(ElementTree.parse(file).iter("testcase"))
+    failed = [case.get("name", "?") for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    if failed:
+        raise SimulationFailed(f"{', '.join(failed)} failed:\n{_tail(folder / 'log', 80)}")
+    if not cases:
+        raise SimulationFailed(f"no test ran: {_tail(folder / 'log')}")
+    return [case.get("name", "?") for case in cases]
+
+
+def _tail(log: Path, lines: int = 20) -> str:
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return "\n".join(text.splitlines()[-lines:]) or "the simulator printed nothing"
+
+
+@contextlib.contextmanager
+def _progress_pipe(folder: Path, progress: Progress | None) -> Iterator[None]:
+    """A named pipe in the folder whose lines go to ``progress``."""
+    if progress is None:
+        yield
+        return
+    path = folder / "progress"
+    os.mkfifo(path)
+    # Open for both directions: reading does not end before a line of our own says so.
+    pipe = os.fdopen(os.open(path, os.O_RDWR), "r+b", buffering=0)
+
+    def listen() -> None:
+        pending = b""
+        while True:
+            *lines, pending = (pending + pipe.read(4096)).split(b"\n")
+            for line in lines:
+                if not line:
+                    return
+                progress(*json.loads(line))
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        pipe.write(b"\n")
+        listener.join()
+        pipe.close()
