@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from functools import reduce
 from operator import or_
+from typing import Self
 
-from amaranth.hdl import Value
+from amaranth.hdl import Cat, Const, Value
 from amaranth.lib import data
 
 from ..bus.memory import PIECE_BITS
@@ -32,6 +33,12 @@ class Structure(data.Struct):
         """Mask of ``field`` within the structure, from the field's bit ``low`` upwards."""
         place = cls.as_shape()[field]
         return ((1 << place.width) - 1 & -1 << low) << place.offset
+
+    @classmethod
+    def at_piece(cls, number: int, piece) -> Self:
+        """View of a structure of which only piece ``number`` (``piece``, 128 bits) is known; all other bits are 0."""
+        below, above = number * PIECE_BITS, cls.width() - (number + 1) * PIECE_BITS
+        return cls(Cat(Const(0, below), piece, Const(0, above)))
 
 
 class FixedStructure(Structure):
