@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from amaranth.hdl import C, Cat, Value
 from amaranth.lib import enum
 
+from ..bus.memory import PIECE_BITS
 from ..config import IommuConfig
 from .context import address_width_supported
-from .structure import FixedStructure, check_width
+from .structure import FixedStructure, Structure, check_width, combine, piece_of
 
 __all__ = ["PasidDirectoryEntry", "PasidEntry", "TranslationMode"]
 
@@ -38,12 +39,12 @@ class PasidDirectoryEntry(FixedStructure):
         yield cls.mask("smptblptr", cfg.page_bits)
 
 
-class PasidEntry(FixedStructure):
+class PasidEntry(Structure):
     """PASID-table entry, 512 bits (four pieces), indexed by PASID[5:0] (§2.6).
 
     AW is the number of second-stage levels - 2, FSPM=1 means a 5-level first stage. The fields of one stage are
     neither checked nor used under a PGTT that ignores that stage, whatever is announced: drivers program AW into
-    first-stage entries of units without a second stage. All other bits are checked under every PGTT.
+    first-stage entries of units without a second stage. All other fields are checked under every PGTT.
     """
 
     p: 1
@@ -83,48 +84,59 @@ class PasidEntry(FixedStructure):
         return self.p
 
     @classmethod
-    def also_reserved(cls, cfg: IommuConfig) -> Iterable[int]:
+    def reserved_masks(cls, cfg: IommuConfig) -> dict[str, int]:
+        """Bits that must be 0: ``always``, and where PGTT does not ignore the ``first_stage`` or ``second_stage``."""
         announced = {
-            "pwsnp": cfg.page_walk_snoop,
-            "pgsnp": cfg.snoop_control,
-            "cd": False,  # ECAP.MTS and HPTS are announced 0
-            "pat": False,
-            "sre": cfg.supervisor_requests,
-            "hptsz": False,
-            "hptpfd": False,
-            "hptptr": False,
-            "hptdid": False,
+            "always": {
+                "pwsnp": cfg.page_walk_snoop,
+                "pgsnp": cfg.snoop_control,
+                "cd": False,  # ECAP.MTS and HPTS are announced 0
+                "pat": False,
+                "sre": cfg.supervisor_requests,
+                "hptsz": False,
+                "hptpfd": False,
+                "hptptr": False,
+                "hptdid": False,
+            },
+            "first_stage": {
+                "fspm": cfg.first_stage,
+                "wpe": cfg.first_stage,
+                "eafe": cfg.extended_accessed,
+                "fsptptr": cfg.first_stage,
+            },
+            "second_stage": {
+                "aw": cfg.second_stage,
+                "ssade": cfg.second_stage_accessed_dirty,
+                "ssptptr": cfg.second_stage,
+                "emte": False,
+            },
         }
-        yield from (cls.mask(field) for field, there in announced.items() if not there)
-        yield cls.mask("ssptptr", cfg.page_bits)
-        yield cls.mask("fsptptr", cfg.page_bits)
-        yield cls.mask("did", cfg.domain_bits)
-
-    def unannounced_field_set(self, cfg: IommuConfig) -> Value:
-        """A field of a stage that PGTT does not ignore is set though its feature is absent (SPT.3); pieces 0 and 1."""
-        first_stage = {
-            "fspm": cfg.first_stage,
-            "wpe": cfg.first_stage,
-            "eafe": cfg.extended_accessed,
-            "fsptptr": cfg.first_stage,
+        masks = {
+            group: combine(cls.mask(field) for field, there in fields.items() if not there)
+            for group, fields in announced.items()
         }
-        second_stage = {
-            "aw": cfg.second_stage,
-            "ssade": cfg.second_stage_accessed_dirty,
-            "ssptptr": cfg.second_stage,
-            "emte": False,
+        masks["always"] |= combine(cls.mask(name) for name, _ in cls.as_shape() if name.startswith("rsvd"))
+        masks["always"] |= cls.mask("ssptptr", cfg.page_bits) | cls.mask("fsptptr", cfg.page_bits)
+        masks["always"] |= cls.mask("did", cfg.domain_bits)
+        return masks
+
+    @classmethod
+    def reserved_in_piece(cls, cfg: IommuConfig, number: int, piece, mode) -> Value:
+        """A reserved bit is set in piece ``number`` (``piece``, 128 bits) of an entry of PGTT ``mode`` (SPT.3)."""
+        bits = {
+            group: (Value.cast(piece) & piece_of(mask, number)).any() for group, mask in cls.reserved_masks(cfg).items()
         }
-
-        def any_unannounced(fields: dict[str, bool]) -> Value:
-            return Cat(self[field] for field, there in fields.items() if not there).any()
-
-        ignores_first = self.is_second_stage() | self.is_pass_through()
-        ignores_second = self.is_first_stage() | self.is_pass_through()
-        return (any_unannounced(first_stage) & ~ignores_first) | (any_unannounced(second_stage) & ~ignores_second)
+        pgtt = Value.cast(mode)
+        pass_through = TranslationMode.PASS_THROUGH.value
+        ignores_first = pgtt.matches(TranslationMode.SECOND_STAGE.value, pass_through)
+        ignores_second = pgtt.matches(TranslationMode.FIRST_STAGE.value, pass_through)
+        return bits["always"] | (bits["first_stage"] & ~ignores_first) | (bits["second_stage"] & ~ignores_second)
 
     def reserved_set(self, cfg: IommuConfig) -> Value:
-        """A reserved bit is set anywhere (SPT.3): `reserved_in_piece` of all pieces or `unannounced_field_set`."""
-        return super().reserved_set(cfg) | self.unannounced_field_set(cfg)
+        """A reserved bit is set in any of the four pieces (SPT.3)."""
+        bits = self.as_value()
+        pieces = [bits[PIECE_BITS * number :][:PIECE_BITS] for number in range(self.width() // PIECE_BITS)]
+        return Cat(self.reserved_in_piece(cfg, number, piece, self.pgtt) for number, piece in enumerate(pieces)).any()
 
     def is_first_stage(self) -> Value:
         """PGTT is first stage only."""

@@ -11,13 +11,23 @@ from amaranth.lib import data
 from ..bus.memory import PIECE_BITS
 from ..config import IommuConfig
 
-__all__ = ["FixedStructure", "Structure", "check_width"]
+__all__ = ["FixedStructure", "Structure", "check_width", "combine", "piece_of"]
 
 
 def check_width(structure: type[data.Struct], bits: int):
     """Raise `TypeError` unless ``structure`` is exactly ``bits`` wide; called at import for every structure."""
     if structure.as_shape().size != bits:
         raise TypeError(f"{structure.__name__} is {structure.as_shape().size} bits wide, not {bits}")
+
+
+def combine(masks: Iterable[int]) -> int:
+    """Bitwise OR of ``masks``."""
+    return reduce(or_, masks, 0)
+
+
+def piece_of(mask: int, number: int) -> int:
+    """The 128 bits of ``mask`` that belong to piece ``number``."""
+    return mask >> number * PIECE_BITS & (1 << PIECE_BITS) - 1
 
 
 class Structure(data.Struct):
@@ -52,8 +62,8 @@ class FixedStructure(Structure):
     @classmethod
     def reserved_mask(cls, cfg: IommuConfig) -> int:
         """All bits that must be 0 under ``cfg``."""
-        named = (cls.mask(name) for name, _ in cls.as_shape() if name.startswith("rsvd"))
-        return reduce(or_, (*named, *cls.also_reserved(cfg)), 0)
+        named = combine(cls.mask(name) for name, _ in cls.as_shape() if name.startswith("rsvd"))
+        return named | combine(cls.also_reserved(cfg))
 
     def reserved_set(self, cfg: IommuConfig) -> Value:
         """A reserved bit is set anywhere in the structure: 1 bit, combinational."""
@@ -65,5 +75,5 @@ class FixedStructure(Structure):
 
         A piece past the end of the structure is reserved as a whole (padding of 128-bit descriptors, §5.1).
         """
-        padded = cls.reserved_mask(cfg) | -1 << cls.width()
-        return (Value.cast(piece) & (padded >> number * PIECE_BITS) % (1 << PIECE_BITS)).any()
+        padding = -1 << cls.width()
+        return (Value.cast(piece) & piece_of(cls.reserved_mask(cfg) | padding, number)).any()
