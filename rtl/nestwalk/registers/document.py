@@ -15,13 +15,14 @@ INTRODUCTION = """\
 
 Made from `rtl/nestwalk/registers/table.py` by `python -m nestwalk.registers.document`; do not edit.
 
-The register block is one page of 4 KiB on the AXI4-Lite port `csr`. Registers of 32 bits are accessed as aligned DWORDs,
-wider ones as aligned QWORDs or as two DWORDs, the low one first. Bits and registers that are not listed, and fields whose
-condition does not hold, are reserved: they read 0 and writes to them have no effect. Every access is answered OKAY.
+The register block is one page of 4 KiB on the AXI4-Lite port `csr`. Registers of 32 bits are accessed as aligned
+DWORDs, wider ones as aligned QWORDs or as two DWORDs, the low one first. Bits and registers that are not listed, and
+fields whose condition does not hold, are reserved: they read 0 and writes to them have no effect. Every access is
+answered OKAY.
 
 RW read and write; RO read only; WO write only, reads 0; RW1C writing 1 clears. The S of RW1CS and ROS means that a warm
-reset leaves the field alone; `rst` is a cold reset and clears everything. A field marked *self-clearing* starts something
-when 1 is written to it and falls when that is done.
+reset leaves the field alone; `rst` is a cold reset and clears everything. A field marked *self-clearing* starts
+something when 1 is written to it and falls when that is done.
 """
 
 
