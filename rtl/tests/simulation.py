@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from amaranth.hdl import Elaboratable
+from amaranth.hdl import ClockDomain, Elaboratable, Module
 from amaranth.sim import Simulator
 
 __all__ = ["receive", "send", "simulate"]
@@ -16,7 +16,10 @@ def simulate(dut: Elaboratable, *testbenches: Callable, background: tuple[Callab
             await ctx.tick()
         raise AssertionError(f"not finished after {limit} cycles")
 
-    simulator = Simulator(dut)
+    top = Module()
+    top.domains.sync = ClockDomain()  # combinational components have none
+    top.submodules.dut = dut
+    simulator = Simulator(top)
     simulator.add_clock(10e-9)
     for testbench in testbenches:
         simulator.add_testbench(testbench)

@@ -1,0 +1,214 @@
+"""The invalidation queue: fetches descriptors, executes them one at a time, reports errors (§1.11, §5)."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..bus.memory import PIECE_BITS, MemoryIds, MemoryReadSignature, MemoryWriteSignature
+from ..config import IommuConfig
+from ..formats.descriptor import InvalidationError, InvalidationWait
+from ..registers.signatures import QueueControlSignature
+from .command import Invalidation
+from .decode import Action, DescriptorDecoder
+from .fetch import DescriptorFetch, next_offset, offset_mask
+
+__all__ = ["InvalidationQueue"]
+
+
+class InvalidationQueue(wiring.Component):
+    """Executes the descriptors between IQH and IQT.
+
+    ::
+
+        read --> DescriptorFetch --> DescriptorDecoder --+--> invalidations (caches)
+                    ^ restart                            +--> messages (devices)
+                    |                                    `--> drained? --> write (status) --> wait_complete
+        control <---+---- head, error <---- sequencer
+
+        DISABLED <--> HALT <--> NEXT --> DISPATCH --> INVALIDATE, MESSAGE or WAIT -> STATUS -> WRITTEN --> NEXT
+                       ^                    |
+                       `------ error -------'
+
+    A descriptor starts only after the one before it has taken effect, so that every ordering of §5.6 and the fence of a
+    wait descriptor hold. The next descriptors are fetched meanwhile; those are dropped when the queue halts, and
+    fetched anew from ``head`` when it goes on. ``head`` moves when a descriptor has completed.
+
+    Width and mode (IQEI 5 and 7), then the tail (IQEI 6 and 1), are verified whenever the queue is not empty and no
+    descriptor executes; no read starts while one of them is wrong. An error on writing status is ignored, as nobody is
+    left to be told: the wait completes.
+
+    Timing, for memory latency L at ``read`` and ``write``: an invalidation and a wait behind it complete 2 L + 14
+    cycles after the tail changed, plus the time until the caches took the invalidation and ``drained`` rose.
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+
+    Members
+    -------
+    control : `QueueControlSignature`, in
+        From the register file.
+    read, write : `MemoryReadSignature`, `MemoryWriteSignature`, out
+        With the id `MemoryIds.queue`.
+    invalidations : stream of `Invalidation`, out
+        A transfer means that the invalidation has taken effect everywhere.
+    drained : 1, in
+        Neither a walk that an invalidation overtook nor an access with a translation from before it is in flight.
+        Follows a transfer of ``invalidations`` within 2 cycles.
+    messages : stream of 128, out
+        Bits 127:0 of device-TLB invalidation and page group response descriptors, verified.
+    executed : 32, out
+        Descriptors completed since reset (0 without ``cfg.counters``).
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        self._cfg = cfg
+        super().__init__(
+            {
+                "control": In(QueueControlSignature(cfg)),
+                "read": Out(MemoryReadSignature(cfg)),
+                "write": Out(MemoryWriteSignature(cfg)),
+                "invalidations": Out(stream.Signature(Invalidation)),
+                "drained": In(1),
+                "messages": Out(stream.Signature(PIECE_BITS)),
+                "executed": Out(32),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.fetch = fetch = DescriptorFetch(self._cfg)
+        m.submodules.decoder = decoder = DescriptorDecoder(self._cfg)
+        self._connect(m, fetch, decoder)
+        self._sequence(m, fetch, decoder)
+        return m
+
+    def _connect(self, m: Module, fetch: DescriptorFetch, decoder: DescriptorDecoder):
+        control = self.control
+        wiring.connect(m, fetch.read, wiring.flipped(self.read))
+        m.d.comb += [
+            fetch.base.eq(control.base),
+            fetch.size.eq(control.size),
+            fetch.wide.eq(control.wide),
+            fetch.tail.eq(control.tail),
+            fetch.head.eq(control.head),
+            decoder.descriptor.eq(fetch.descriptors.p.descriptor),
+            decoder.padding_set.eq(fetch.descriptors.p.padding_set),
+            decoder.scalable.eq(control.mode[0]),
+            self.invalidations.payload.eq(decoder.invalidation),
+            self.messages.payload.eq(fetch.descriptors.p.descriptor),
+        ]
+        wait = InvalidationWait(fetch.descriptors.p.descriptor)
+        status = self.write.request.p
+        m.d.comb += [
+            status.id.eq(MemoryIds(self._cfg).queue),
+            status.address.eq(wait.status_address << 2),
+            status.size.eq(2),
+            status.data.eq(wait.status_data.replicate(PIECE_BITS // 32)),
+        ]
+
+    def _sequence(self, m: Module, fetch: DescriptorFetch, decoder: DescriptorDecoder):
+        control = self.control
+        wait = InvalidationWait(fetch.descriptors.p.descriptor)
+        misprogrammed = Signal(InvalidationError)
+        error = Signal(InvalidationError)
+        action = Signal(Action)
+        interrupted = Signal()  # software stopped the queue since it last halted
+        complete = Signal()
+        self._verify_registers(m, misprogrammed)
+
+        m.d.comb += [
+            fetch.permit.eq(control.enable & ~control.stopped & (misprogrammed == InvalidationError.NONE)),
+            fetch.descriptors.ready.eq(complete),
+        ]
+        with m.If(~control.enable | control.stopped):
+            m.d.sync += interrupted.eq(1)
+        with m.If(complete):
+            m.d.sync += control.head.eq(next_offset(control.head, control.size, control.wide))
+            if self._cfg.counters:
+                m.d.sync += self.executed.eq(self.executed + 1)
+
+        def report(code):
+            """Set FSTS.IQE and leave ``head`` where it is."""
+            return [control.error.eq(1), control.error_code.eq(code)]
+
+        with m.FSM():
+            with m.State("DISABLED"):
+                m.d.comb += fetch.restart.eq(1)
+                with m.If(control.enable):
+                    m.d.sync += control.enabled.eq(1)
+                    m.next = "HALT"
+
+            with m.State("NEXT"):
+                m.d.sync += [
+                    action.eq(decoder.action),
+                    error.eq(Mux(fetch.descriptors.p.failed, InvalidationError.FETCH, decoder.error)),
+                ]
+                with m.If(interrupted):
+                    m.next = "HALT"
+                with m.Elif((control.head != control.tail) & (misprogrammed != InvalidationError.NONE)):
+                    m.d.comb += report(misprogrammed)
+                    m.next = "HALT"
+                with m.Elif(fetch.descriptors.valid):
+                    m.next = "DISPATCH"
+
+            with m.State("DISPATCH"):
+                with m.If(error != InvalidationError.NONE):
+                    m.d.comb += report(error)
+                    m.next = "HALT"
+                with m.Else():
+                    with m.Switch(action):
+                        with m.Case(Action.INVALIDATE):
+                            m.next = "INVALIDATE"
+                        with m.Case(Action.WAIT):
+                            m.next = "WAIT"
+                        with m.Case(Action.MESSAGE):
+                            m.next = "MESSAGE"
+
+            with m.State("INVALIDATE"):
+                m.d.comb += [self.invalidations.valid.eq(1), complete.eq(self.invalidations.ready)]
+                with m.If(complete):
+                    m.next = "NEXT"
+
+            with m.State("MESSAGE"):
+                m.d.comb += [self.messages.valid.eq(1), complete.eq(self.messages.ready)]
+                with m.If(complete):
+                    m.next = "NEXT"
+
+            with m.State("WAIT"):
+                m.d.comb += [complete.eq(self.drained & ~wait.sw), control.wait_complete.eq(complete & wait.if_)]
+                with m.If(self.drained):
+                    m.next = "NEXT"
+                    with m.If(wait.sw):
+                        m.next = "STATUS"
+
+            with m.State("STATUS"):
+                m.d.comb += self.write.request.valid.eq(1)
+                with m.If(self.write.request.ready):
+                    m.next = "WRITTEN"
+
+            with m.State("WRITTEN"):
+                m.d.comb += [complete.eq(self.write.done.valid), control.wait_complete.eq(complete & wait.if_)]
+                with m.If(complete):
+                    m.next = "NEXT"
+
+            with m.State("HALT"):
+                m.d.comb += fetch.restart.eq(1)
+                with m.If(fetch.idle & ~control.enable):
+                    m.d.sync += [control.enabled.eq(0), control.head.eq(0)]
+                    m.next = "DISABLED"
+                with m.Elif(fetch.idle & ~control.stopped):
+                    m.d.sync += interrupted.eq(0)
+                    m.next = "NEXT"
+
+    def _verify_registers(self, m: Module, misprogrammed: Signal):
+        """Descriptor width, mode and tail, in this order (§1.11)."""
+        control = self.control
+        with m.If(control.mode == 2):
+            m.d.comb += misprogrammed.eq(InvalidationError.INVALID_MODE)
+        with m.Elif(Mux(control.wide, not self._cfg.scalable_mode, control.mode[0])):
+            m.d.comb += misprogrammed.eq(InvalidationError.INVALID_WIDTH)
+        with m.Elif(control.wide & control.tail[0]):
+            m.d.comb += misprogrammed.eq(InvalidationError.TAIL_ALIGNMENT)
+        with m.Elif((control.tail & ~offset_mask(control.size)).any()):
+            m.d.comb += misprogrammed.eq(InvalidationError.INVALID_TAIL)
