@@ -1,0 +1,111 @@
+"""A device model that issues DMA: it asks for each page's translation, then moves real bytes in host memory."""
+
+from typing import Protocol
+
+from ..model.request import Access, Request
+from .device import Device
+from .transport import Memory
+
+__all__ = ["Answer", "DmaFault", "Endpoint", "Translator"]
+
+PAGE_SIZE = 4096
+
+
+class Answer(Protocol):
+    """What a device learns of a request: granted with a host address (bytes), or blocked with a fault reason code
+    (§4).
+    """
+
+    @property
+    def granted(self) -> bool: ...
+
+    @property
+    def address(self) -> int: ...
+
+    @property
+    def page_size(self) -> int: ...
+
+    @property
+    def fault(self) -> int | None: ...
+
+
+class Translator(Protocol):
+    """Whoever answers translation requests: a unit's core port, or the software unit."""
+
+    async def translate(self, request: Request) -> Answer:
+        """Answer one request. Latency is the unit's."""
+        ...
+
+
+class DmaFault(Exception):
+    """A DMA was blocked. Bytes of earlier pages have moved.
+
+    Parameters
+    ----------
+    request : Request
+        The request that was blocked.
+    reason : int
+        Fault reason code of §4.
+    """
+
+    def __init__(self, request: Request, reason: int):
+        super().__init__(f"{request.access.name.lower()} at {request.address:#x} blocked, reason {reason:02x}h")
+        self.request = request
+        self.reason = reason
+
+
+class Endpoint:
+    """The DMA engine of one device.
+
+    Parameters
+    ----------
+    device : Device
+        Whose requester id its requests carry.
+    translator : Translator
+        The unit between it and memory.
+    memory : Memory
+        Host memory.
+    """
+
+    def __init__(self, device: Device, translator: Translator, memory: Memory):
+        self.device = device
+        self._translator = translator
+        self._memory = memory
+
+    async def write(self, address: int, content: bytes, pasid: int | None = None, *, privileged: bool = False) -> None:
+        """DMA write.
+
+        Raises
+        ------
+        DmaFault
+            At the first page that is blocked.
+        """
+        for offset, size in _pieces(address, len(content)):
+            host = await self._translate(address + offset, Access.WRITE, pasid, privileged)
+            await self._memory.write(host, content[offset : offset + size])
+
+    async def read(self, address: int, size: int, pasid: int | None = None, *, privileged: bool = False) -> bytes:
+        """DMA read of ``size`` bytes; errors as `write`."""
+        content = b""
+        for offset, length in _pieces(address, size):
+            host = await self._translate(address + offset, Access.READ, pasid, privileged)
+            content += await self._memory.read(host, length)
+        return content
+
+    async def _translate(self, address: int, access: Access, pasid: int | None, privileged: bool) -> int:
+        request = Request(self.device.source_id, pasid, address, access, privileged)
+        answer = await self._translator.translate(request)
+        if not answer.granted:
+            raise DmaFault(request, answer.fault or 0)
+        return answer.address
+
+
+def _pieces(address: int, size: int) -> list[tuple[int, int]]:
+    """Offsets and lengths of the parts of a transfer that lie in one page each."""
+    pieces: list[tuple[int, int]] = []
+    offset = 0
+    while offset < size:
+        length = min(size - offset, PAGE_SIZE - (address + offset) % PAGE_SIZE)
+        pieces.append((offset, length))
+        offset += length
+    return pieces

@@ -1,0 +1,146 @@
+"""Execution of invalidation descriptors by the software unit (§5)."""
+
+from collections.abc import Callable
+
+from ..memory import AccessError, Memory
+from .caches import Caches, Tag
+from .register_file import RegisterFile
+
+__all__ = ["InvalidationQueue"]
+
+FETCH_ERROR, INVALID_TYPE, RESERVED_FIELD, INVALID_WIDTH, INVALID_TAIL = 2, 3, 4, 5, 6
+"""IQEI codes (§1.11)."""
+
+GRANULARITY = 3 << 4
+DOMAIN, PASID, SOURCE = 0xFFFF << 16, 0xFFFFF << 32, 0xFFFF << 32
+RANGE = ~0xFFF & (1 << 64) - 1 | 0x7F
+
+DEFINED_BITS: dict[int, tuple[int, int]] = {
+    1: (0xF | GRANULARITY | DOMAIN | SOURCE | 3 << 48, 0),
+    2: (0xF | GRANULARITY | 3 << 6 | DOMAIN, RANGE),
+    3: (0xF | 0xF << 12 | 0x1F << 16 | SOURCE | 0xFFF << 52, ~0xFFF & (1 << 64) - 1 | 1),
+    5: (0xFF | 0xFFFF_FFFF << 32, ~3 & (1 << 64) - 1),
+    6: (0xF | GRANULARITY | DOMAIN | PASID, RANGE),
+    7: (0xF | GRANULARITY | DOMAIN | PASID, 0),
+    8: (0xF | 0x1F << 4 | 0xF << 12 | DOMAIN | PASID | 0xFFF << 52, ~0xFFF & (1 << 64) - 1 | 1 << 11 | 1),
+}
+"""Bits of the two low 64-bit words that each descriptor type defines (§5.2); all others must be 0."""
+
+GRANULARITIES = {1: {1, 2, 3}, 2: {1, 2, 3}, 6: {2, 3}, 7: {0, 1, 3}}
+"""Values of G that are not reserved."""
+
+
+class QueueError(Exception):
+    """A descriptor that cannot be executed; ``code`` is IQEI."""
+
+    def __init__(self, code: int):
+        super().__init__(f"IQEI {code}")
+        self.code = code
+
+
+class InvalidationQueue:
+    """Runs from head to tail whenever something moves the tail or clears an error.
+
+    Parameters
+    ----------
+    executed : list
+        Every descriptor that was executed, as its 256-bit value, for tests that look at the traffic.
+    """
+
+    def __init__(self, registers: RegisterFile, memory: Memory, caches: Caches):
+        self._registers = registers
+        self._memory = memory
+        self._caches = caches
+        self.executed: list[int] = []
+        self._handlers: dict[int, Callable[[int, int], None]] = {
+            1: self._context_cache,
+            2: self._iotlb,
+            3: self._nothing,
+            5: self._wait,
+            6: self._pasid_iotlb,
+            7: self._pasid_cache,
+            8: self._nothing,
+        }
+
+    def run(self) -> None:
+        """Fetch and execute while enabled and free of errors (§5.1)."""
+        registers = self._registers
+        wide = registers.field("IQA", "DW")
+        units = 2 if wide else 1
+        slots = 256 << registers.field("IQA", "QS")
+        while registers.field("GSTS", "QIES") and not registers.field("FSTS", "IQE"):
+            head, tail = registers.field("IQH", "QH"), registers.field("IQT", "QT")
+            if head == tail:
+                return
+            try:
+                self._step(head, tail, bool(wide))
+            except QueueError as error:
+                registers.set_field("IQERCD", "IQEI", error.code)
+                registers.set_field("FSTS", "IQE", 1)
+                return
+            registers.set_field("IQH", "QH", (head + units) % slots)
+
+    def _step(self, head: int, tail: int, wide: bool) -> None:
+        if not wide and self._registers.field("RTADDR", "TTM"):
+            raise QueueError(INVALID_WIDTH)
+        if wide and tail & 1:
+            raise QueueError(INVALID_TAIL)
+        size = 32 if wide else 16
+        try:
+            content = self._memory.read((self._registers.field("IQA", "IQA") << 12) + 16 * head, size)
+        except AccessError:
+            raise QueueError(FETCH_ERROR) from None
+        low, high = int.from_bytes(content[:8], "little"), int.from_bytes(content[8:16], "little")
+        self._check(low, high, int.from_bytes(content[16:], "little"))
+        self._handlers[low & 0xF](low, high)
+        self.executed.append(int.from_bytes(content, "little"))
+
+    @staticmethod
+    def _check(low: int, high: int, upper: int) -> None:
+        kind = low & 0xF
+        if kind not in DEFINED_BITS or low >> 9 & 7:
+            raise QueueError(INVALID_TYPE)
+        if kind in GRANULARITIES and low >> 4 & 3 not in GRANULARITIES[kind]:
+            raise QueueError(INVALID_TYPE)
+        defined_low, defined_high = DEFINED_BITS[kind]
+        if low & ~defined_low or high & ~defined_high or upper:
+            raise QueueError(RESERVED_FIELD)
+
+    def _nothing(self, _low: int, _high: int) -> None:
+        """Device-TLB invalidations: the devices of this unit keep nothing."""
+
+    def _wait(self, low: int, high: int) -> None:
+        if low >> 5 & 1:
+            self._memory.write(high, (low >> 32).to_bytes(4, "little"))
+        if low >> 4 & 1:
+            self._registers.set_field("ICS", "IWC", 1)
+
+    def _context_cache(self, low: int, _high: int) -> None:
+        self._caches.forget_devices(low >> 32 & 0xFFFF if low >> 4 & 3 == 3 else None)
+
+    def _pasid_cache(self, low: int, _high: int) -> None:
+        granularity, domain, pasid = low >> 4 & 3, low >> 16 & 0xFFFF, low >> 32 & 0xFFFFF
+        self._caches.forget_tags(
+            lambda tag: granularity == 3
+            or (tag.domain_id == domain and (granularity == 0 or tag.pasid == pasid))
+        )
+
+    def _iotlb(self, low: int, high: int) -> None:
+        granularity, domain = low >> 4 & 3, low >> 16 & 0xFFFF
+        if granularity == 3:
+            self._caches.forget_pages_of_domain(domain, *_pages(high))
+        else:
+            self._caches.forget_tagged(lambda tag: granularity == 1 or tag.domain_id == domain)
+
+    def _pasid_iotlb(self, low: int, high: int) -> None:
+        tag = Tag(low >> 16 & 0xFFFF, low >> 32 & 0xFFFFF)
+        if low >> 4 & 3 == 3:
+            self._caches.forget_pages_of_pasid(tag, *_pages(high))
+        else:
+            self._caches.forget_tagged(lambda cached: cached == tag)
+
+
+def _pages(high: int) -> tuple[int, int]:
+    """Address and bytes of the range in a descriptor's second word."""
+    size = 4096 << (high & 0x3F)
+    return high & -4096 & -size, size

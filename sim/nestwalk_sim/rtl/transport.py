@@ -1,0 +1,58 @@
+"""The unit in simulation as a transport of the host stack and as the translator of its endpoints."""
+
+from ..model.request import Request
+from ..replay import Answer
+from . import unit
+
+__all__ = ["BenchTransport"]
+
+PAUSE_CYCLES = 32
+"""Clock cycles that pass whenever the host stack waits for the unit."""
+
+
+class BenchTransport:
+    """Registers over the ``csr`` port, memory through the bench's back door, requests at the core port. Time is the bench's.
+
+    Parameters
+    ----------
+    bench : Bench
+        The running simulation.
+    memory_size : int
+        Bytes of host memory that exist, from address 0 on.
+    """
+
+    def __init__(self, bench: unit.Bench, memory_size: int):
+        self.bench = bench
+        self.memory = bench.memory
+        self.memory.add_pages(range(0, memory_size, 4096))
+
+    async def read32(self, offset: int) -> int:
+        return await self.bench.csr_read(offset, 4)
+
+    async def write32(self, offset: int, value: int) -> None:
+        await self.bench.csr_write(offset, value, 4)
+
+    async def read64(self, offset: int) -> int:
+        return await self.bench.csr_read(offset, 8)
+
+    async def write64(self, offset: int, value: int) -> None:
+        await self.bench.csr_write(offset, value, 8)
+
+    async def read_memory(self, address: int, size: int) -> bytes:
+        return self.memory.read(address, size)
+
+    async def write_memory(self, address: int, content: bytes) -> None:
+        self.memory.write(address, content)
+
+    async def pause(self) -> None:
+        await self.bench.cycles(PAUSE_CYCLES)
+
+    def now(self) -> int:
+        return self.bench.now()
+
+    async def translate(self, request: Request) -> Answer:
+        """Send one request and wait for its answer."""
+        answer = (await self.bench.translate([unit.Request(*request)]))[0]
+        granted = bool(answer["granted"])
+        size = int(answer["page_size"])
+        return Answer(granted, int(answer["address"]), size, None if granted else int(answer["fault"]))
