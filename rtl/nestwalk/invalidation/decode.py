@@ -21,6 +21,8 @@ from .command import Invalidation, Scope
 
 __all__ = ["Action", "DescriptorDecoder"]
 
+WITH_GRANULARITY = (ContextCacheInvalidate, IotlbInvalidate, PasidIotlbInvalidate, PasidCacheInvalidate)
+
 
 class Action(enum.Enum, shape=2):
     """What executes a descriptor."""
@@ -85,9 +87,9 @@ class DescriptorDecoder(wiring.Component):
                 view = layout.at_piece(0, self.descriptor)
                 with m.Case(member.value):
                     m.d.comb += reserved_set.eq(layout.reserved_in_piece(self._cfg, 0, self.descriptor))
-                    if hasattr(view, "granularity_valid"):
+                    if isinstance(view, WITH_GRANULARITY):
                         m.d.comb += granularity_valid.eq(view.granularity_valid())
-                    if hasattr(view, "mask_supported"):
+                    if isinstance(view, IotlbInvalidate):
                         m.d.comb += mask_supported.eq(view.mask_supported(self._cfg))
 
         with m.If(~type_supported(self._cfg, kind, self.scalable) | ~granularity_valid):

@@ -1,6 +1,6 @@
 """Reads descriptors of the invalidation queue ahead of their execution (§5.1)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -27,12 +27,12 @@ class FetchedDescriptor(data.Struct):
     failed: 1
 
 
-def offset_mask(size) -> Value:
+def offset_mask(size):
     """The offsets (units of 16 bytes, 15 bits) within a queue of 2^``size`` pages of 4 KiB."""
     return Cat(Const(0xFF, 8), *(size > page_bit for page_bit in range(7)))
 
 
-def next_offset(offset, size, wide) -> Value:
+def next_offset(offset, size, wide):
     """The offset of the descriptor after the one at ``offset``, both in units of 16 bytes."""
     following = offset + Mux(wide, 2, 1)
     return Cat(following[0] & ~wide, following[1:]) & offset_mask(size)

@@ -98,7 +98,7 @@ class InvalidationQueue(wiring.Component):
             self.invalidations.payload.eq(decoder.invalidation),
             self.messages.payload.eq(fetch.descriptors.p.descriptor),
         ]
-        wait = InvalidationWait(fetch.descriptors.p.descriptor)
+        wait = InvalidationWait.at_piece(0, fetch.descriptors.p.descriptor)
         status = self.write.request.p
         m.d.comb += [
             status.id.eq(MemoryIds(self._cfg).queue),
@@ -109,7 +109,7 @@ class InvalidationQueue(wiring.Component):
 
     def _sequence(self, m: Module, fetch: DescriptorFetch, decoder: DescriptorDecoder):
         control = self.control
-        wait = InvalidationWait(fetch.descriptors.p.descriptor)
+        wait = InvalidationWait.at_piece(0, fetch.descriptors.p.descriptor)
         misprogrammed = Signal(InvalidationError)
         error = Signal(InvalidationError)
         action = Signal(Action)

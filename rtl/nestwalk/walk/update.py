@@ -46,17 +46,17 @@ class EntryUpdate(wiring.Component):
 
     ::
 
-        request --> Queue (walk_slots) --> READ -> DATA -> COMPARE --> WRITE -> DONE --> RESPOND --> response
-                                             ^                |                  | |        ^
-                                             |                `-- changed, OKAY -+-|--------'
-                                             `----------------------- lost ------'
+        request --> Queue --> READ -> DATA -> COMPARE -> DECIDE --> WRITE -> WRITTEN --> RESPOND --> response
+                               ^                           |                  | |          ^
+                               |                           `---- changed -----|-+----------'
+                               `------------------- lost ---------------------'
 
     The exclusive read answers EXOKAY, or the memory has no monitor (OKAY) or an error, both of which fail the
     update. An entry that changed is answered without a write, and the exclusive monitor is just left set: the next
     exclusive read of this id replaces it. An exclusive write that gets OKAY lost against another writer: the pair
     starts again, at most `MAX_TRIES` times.
 
-    An undisturbed update takes two memory latencies and 5 cycles at this port. There is room for one request of every
+    An undisturbed update takes two memory latencies and 6 cycles at this port. There is room for one request of every
     walk, so that ``request`` never stalls a walker that has one update of each slot outstanding.
 
     Parameters
@@ -94,6 +94,7 @@ class EntryUpdate(wiring.Component):
         request = queue.o.p
         entry = Signal(64)  # as read, then as written
         failed = Signal()
+        done = Signal()  # nothing to write
         tries = Signal(range(MAX_TRIES))
         user = MemoryIds(self._cfg).update
         m.d.comb += [
@@ -127,7 +128,11 @@ class EntryUpdate(wiring.Component):
                     m.next = "COMPARE"
 
             with m.State("COMPARE"):
-                with m.If(failed | (entry != request.expected)):
+                m.d.sync += done.eq(failed | (entry != request.expected))
+                m.next = "DECIDE"
+
+            with m.State("DECIDE"):
+                with m.If(done):
                     m.next = "RESPOND"
                 with m.Else():
                     m.d.sync += entry.eq(entry | request.mask)
@@ -136,9 +141,9 @@ class EntryUpdate(wiring.Component):
             with m.State("WRITE"):
                 m.d.comb += self.write.request.valid.eq(1)
                 with m.If(self.write.request.ready):
-                    m.next = "DONE"
+                    m.next = "WRITTEN"
 
-            with m.State("DONE"):
+            with m.State("WRITTEN"):
                 response = self.write.done.p.response
                 with m.If(self.write.done.valid):
                     m.d.sync += tries.eq(tries + 1)
