@@ -257,7 +257,7 @@ async def replay_capture(capture: Capture, engine: Engine, progress: Progress | 
             if progress is not None:
                 progress(name, done + count, capture.requests)
 
-        check = _PassThroughCheck(capture.memory_of(index), root)
+        check = _PassThroughCheck(capture.memory_of(index), capture.root_table_address(index))
         agree, disagree = await _replay_phase(phase, engine, check, told)
         after = await engine.statistics()
         spent = (after.cycles - before.cycles, after.memory_reads - before.memory_reads)

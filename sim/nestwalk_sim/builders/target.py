@@ -239,18 +239,17 @@ class _Builder:
         """Page tables of the target's shape."""
         target = self.target
         mode = target.shape.mode
-        if target.shape.second_levels:
-            target.second = SecondStageTables(target.space, target.shape.second_levels)
-            width = self.config.guest_width(target.shape.second_levels)
         if mode is Mode.FIRST_STAGE:
             target.first = FirstStageTables(target.space, target.shape.first_levels)
             self.first_stage(self.config.haw)
         elif mode is Mode.NESTED:
-            self.nested_tables(min(width, self.config.haw))
+            self.nested_tables(min(self.config.guest_width(target.shape.second_levels), self.config.haw))
         elif mode is Mode.PASS_THROUGH:
             address = self.choose_address(self.config.haw, canonical=False)
             target.request["address"] = target.output = address
         else:
+            target.second = SecondStageTables(target.space, target.shape.second_levels)
+            width = self.config.guest_width(target.shape.second_levels)
             target.request["address"] = self.choose_address(width, canonical=False)
             self.second_stage(target.request["address"])
 

@@ -125,6 +125,10 @@ def _nested(config: ModelConfig) -> bool:
     return config.nested
 
 
+def _nested_updates(config: ModelConfig) -> bool:
+    return config.nested and config.page_walk_snoop
+
+
 def _narrow_nested(config: ModelConfig) -> bool:
     """Whether a host-width address can be too wide for some second stage."""
     return config.nested and min(map(config.guest_width, config.second_stage_levels)) < config.haw
@@ -183,7 +187,7 @@ FAULT_CONDITIONS: dict[str, FaultCondition] = {
     "RTA.1.2": _row(0x30, False, "reserved translation-table mode", "UR | CA | UR", _always, True),
     "RTA.1.3": _row(0x30, False, "scalable mode not supported", "UR | CA | UR", _not_scalable, True),
     "RTA.1.4": _row(0x30, False, "SSIRWE in legacy mode", "UR | CA | UR", _never),
-    "RTA.2": _row(0x31, False, "request with PASID in legacy mode", _PASID_ONLY),
+    "RTA.2": _row(0x31, False, "request with PASID in legacy mode", _PASID_ONLY, _pasid),
     "RTA.3": _row(0x32, False, "page request in legacy mode", "- | - | -", _always, True),
     "RTA.4": _row(0x33, False, "abort-DMA mode", "UR | UR | UR", _abort, True),
     "RTA.5": _row(0x34, False, "execute requested", _PASID_ONLY, _execute_at_root),
@@ -233,7 +237,7 @@ FAULT_CONDITIONS: dict[str, FaultCondition] = {
     ),
     "SFS.6": _row(0x75, True, "second stage denies reading the root first-stage entry", "UR | S0 | -", _nested),
     "SFS.7": _row(0x76, True, "second stage denies reading a first-stage entry", "UR | S0 | -", _nested),
-    "SFS.8": _row(0x77, True, "second stage denies updating a first-stage entry", "UR | S0 | -", _nested),
+    "SFS.8": _row(0x77, True, "second stage denies updating a first-stage entry", "UR | S0 | -", _nested_updates),
     "SFS.9": _row(0x90, True, "first-stage update needed but the walk is not snooped", "UR | S0 | -", _first_stage),
     "SFS.10": _row(0x91, True, "first-stage update failed", "UR | S0 | -", _first_stage_updates),
     # §4.7 second stage

@@ -200,6 +200,7 @@ def _first_stage_root_too_large(target: Target) -> None:
     change_pasid(target, FSPTPTR=beyond_guest_width(target))
 
 
+@defect("RTA.5", is_scalable, pasid=True)
 @defect("SPT.5", is_scalable, pasid=True)
 def _execute(target: Target) -> None:
     target.request |= {"execute": True, "access": Access.READ}
