@@ -1,0 +1,96 @@
+"""The register table, the capabilities and the document made from them."""
+
+from pathlib import Path
+
+import pytest
+
+from nestwalk.config import PRESETS, IommuConfig
+from nestwalk.registers.capability import capability, extended_capability, version
+from nestwalk.registers.description import Attribute, Field, Register
+from nestwalk.registers.document import render
+from nestwalk.registers.table import REGISTERS
+
+DEFAULT = PRESETS["DEFAULT"]
+
+OFFSETS = """
+000 VER 008 CAP 010 ECAP 018 GCMD 01C GSTS 020 RTADDR 028 CCMD 034 FSTS 038 FECTL 03C FEDATA 040 FEADDR 044 FEUADDR
+080 IQH 088 IQT 090 IQA 09C ICS 0A0 IECTL 0A4 IEDATA 0A8 IEADDR 0AC IEUADDR 0B0 IQERCD 0F0 IVA 0F8 IOTLB 220 FRCD
+"""
+
+FIELDS = """
+GCMD.TE 31 31 GCMD.SRTP 30 30 GCMD.QIE 26 26 GSTS.TES 31 31 GSTS.RTPS 30 30 GSTS.QIES 26 26 RTADDR.RTA 63 12
+RTADDR.TTM 11 10 CCMD.ICC 63 63 CCMD.CIRG 62 61 CCMD.CAIG 60 59 CCMD.FM 33 32 CCMD.SID 31 16 CCMD.DID 15 0 FSTS.FRI 15 8
+FSTS.ITE 6 6 FSTS.ICE 5 5 FSTS.IQE 4 4 FSTS.PPF 1 1 FSTS.PFO 0 0 FECTL.IM 31 31 FECTL.IP 30 30 FEDATA.IMD 15 0
+FEADDR.MA 31 2 FEUADDR.MUA 31 0 IQH.QH 18 4 IQT.QT 18 4 IQA.IQA 63 12 IQA.DW 11 11 IQA.QS 2 0 ICS.IWC 0 0
+IQERCD.ICESID 63 48 IQERCD.ITESID 47 32 IQERCD.IQEI 3 0 IVA.ADDR 63 12 IVA.IH 6 6 IVA.AM 5 0 IOTLB.IVT 63 63
+IOTLB.IIRG 61 60 IOTLB.IAIG 58 57 IOTLB.DR 49 49 IOTLB.DW 48 48 IOTLB.DID 47 32 FRCD.F 127 127 FRCD.T1 126 126
+FRCD.AT 125 124 FRCD.PV 123 104 FRCD.FR 103 96 FRCD.PP 95 95 FRCD.EXE 94 94 FRCD.PRIV 93 93 FRCD.T2 92 92
+FRCD.SID 79 64 FRCD.FI 63 12
+"""
+
+
+def test_registers_are_where_the_specification_has_them():
+    words = OFFSETS.split()
+    assert {name: int(offset, 16) for offset, name in zip(words[::2], words[1::2], strict=True)} == {
+        register.name: register.offset for register in REGISTERS.values()
+    }
+    words = FIELDS.split()
+    for name, high, low in zip(words[::3], words[1::3], words[2::3], strict=True):
+        register, field = name.split(".")
+        found = REGISTERS[register].by_name[field]
+        assert (name, found.high, found.low) == (name, int(high), int(low))
+
+
+def test_registers_do_not_overlap():
+    taken = set()
+    for register in REGISTERS.values():
+        for instance in range(8 if register.array else 1):
+            start = register.offset + instance * register.width // 8
+            taken_here = set(range(start, start + register.width // 8))
+            assert not taken_here & taken, register.name
+            taken |= taken_here
+
+
+def test_announced_capabilities_are_the_worked_examples():
+    """The images of §9.2, which a Linux driver accepts."""
+    levels = DEFAULT.replace(second_stage_levels=frozenset({4, 5}))
+    assert capability(levels) == 0x91D2_078C_2278_0C06
+    four = DEFAULT.replace(second_stage_levels=frozenset({4}), haw=48, mgaw=48, first_stage_5_level=False)
+    assert capability(four) == 0x81D2_078C_226F_0406
+    plain = DEFAULT.replace(device_tlb=False, page_requests=False, nested=False)
+    assert extended_capability(plain) == 0x0003_C998_8000_0FC3
+    # All but NWFS, SSADS and ADMS of the full example.
+    assert extended_capability(DEFAULT) == 0x0013_ED9A_A400_0FC7 & ~(1 << 33 | 1 << 45 | 1 << 52)
+    legacy = IommuConfig(
+        scalable_mode=False, first_stage=False, nested=False, first_stage_5_level=False, first_stage_1g=False,
+        page_walk_snoop=False, supervisor_requests=False, rid_pasid=False, page_requests=False,
+    )  # fmt: skip
+    assert extended_capability(legacy) == 1 << 46 | 0x0FC7
+    assert version(DEFAULT) == 0x60
+
+
+def test_a_wrong_table_is_refused():
+    def field(name, high, low, **more):
+        return Field(name=name, high=high, low=low, attribute=Attribute.RW, description="", **more)
+
+    def register(*fields, offset=0):
+        return Register(name="R", offset=offset, width=32, section="", description="", fields=fields)
+
+    assert register(field("A", 3, 0), field("B", 7, 4)).pack({"A": 5, "B": 10}) == 0xA5
+    with pytest.raises(ValueError, match="field B does not fit R"):
+        register(field("A", 3, 0), field("B", 4, 3))
+    with pytest.raises(ValueError, match="not aligned"):
+        register(offset=2)
+    with pytest.raises(ValueError, match="cannot reset to 0x10"):
+        field("A", 3, 0, reset=16)
+    with pytest.raises(ValueError, match="R has no field C"):
+        register(field("A", 3, 0)).pack({"C": 1})
+    with pytest.raises(ValueError, match=r"0x10 does not fit R\.A of 4 bits"):
+        register(field("A", 3, 0)).pack({"A": 16})
+
+
+def test_the_document_is_current():
+    document = Path(__file__).parents[3] / "docs" / "registers.md"
+    assert document.read_text(encoding="utf-8") == render(), (
+        "run: python -m nestwalk.registers.document > docs/registers.md"
+    )
