@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from amaranth.back import verilog
-from amaranth.hdl import Value
+from amaranth.hdl import Signal, Value
 from amaranth.lib import wiring
 
 __all__ = ["Port", "convert", "flat_ports"]
@@ -21,10 +21,14 @@ class Port:
 
 
 def flat_ports(component: wiring.Component) -> dict[str, tuple[Value, wiring.Flow]]:
-    """Every port of ``component`` by its flat name: the path of its members joined by ``_``."""
+    """Every port of ``component`` by its flat name: the path of its members joined by ``_``.
+
+    The constant ``ready`` of an always-ready stream is no port.
+    """
     return {
         "_".join(str(part) for part in path): (Value.cast(value), member.flow)
         for path, member, value in component.signature.flatten(component)
+        if isinstance(Value.cast(value), Signal)
     }
 
 

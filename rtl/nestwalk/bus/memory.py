@@ -90,7 +90,10 @@ class MemoryReadSignature(Signature):
 
     def __init__(self, cfg: IommuConfig):
         super().__init__(
-            {"request": Out(stream.Signature(MemoryRead(cfg))), "data": In(stream.Signature(MemoryReadData(cfg), always_ready=True))}
+            {
+                "request": Out(stream.Signature(MemoryRead(cfg))),
+                "data": In(stream.Signature(MemoryReadData(cfg), always_ready=True)),
+            }
         )
 
 
@@ -99,5 +102,8 @@ class MemoryWriteSignature(Signature):
 
     def __init__(self, cfg: IommuConfig):
         super().__init__(
-            {"request": Out(stream.Signature(MemoryWrite(cfg))), "done": In(stream.Signature(MemoryWriteDone(cfg), always_ready=True))}
+            {
+                "request": Out(stream.Signature(MemoryWrite(cfg))),
+                "done": In(stream.Signature(MemoryWriteDone(cfg), always_ready=True)),
+            }
         )

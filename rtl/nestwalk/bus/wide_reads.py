@@ -94,13 +94,16 @@ class WideReads(wiring.Component):
         m.submodules.ram = ram = memory.Memory(shape=row, depth=self._ids << POINTER_BITS, init=[])
         write = ram.write_port()
         read = ram.read_port(domain="comb")
-        tails = Array(Signal(POINTER_BITS, name=f"tail_{user_id}") for user_id in range(self._ids))
-        heads = Array(Signal(POINTER_BITS, name=f"head_{user_id}") for user_id in range(self._ids))
+        ids = range(self._ids)
+        tails = Array(Signal(POINTER_BITS, name=f"tail_{user_id}") for user_id in ids)
+        heads = Array(Signal(POINTER_BITS, name=f"head_{user_id}") for user_id in ids)
+        # Kept apart from the pointers: whether a request must wait is on the way to everyone's ready signal.
+        full = Array(Signal(name=f"full_{user_id}") for user_id in ids)
 
         tail = tails[self.request.id]
         size = self.request.size
         m.d.comb += [
-            self.full.eq((tail + 1)[:POINTER_BITS] == heads[self.request.id]),
+            self.full.eq(full[self.request.id]),
             write.en.eq(self.accepted),
             write.addr.eq(Cat(tail, self.request.id)),
             write.data.lane.eq(self.request.address >> exact_log2(PIECE_BITS // 8)),
@@ -111,6 +114,15 @@ class WideReads(wiring.Component):
 
         head = heads[self.beat.p.id]
         m.d.comb += read.addr.eq(Cat(head, self.beat.p.id))
-        with m.If(self.beat.valid & self.beat.ready & self.beat.p.last):
+        answered = self.beat.valid & self.beat.ready & self.beat.p.last
+        with m.If(answered):
             m.d.sync += head.eq(head + 1)
+
+        for user_id in ids:
+            more = self.accepted & (self.request.id == user_id)
+            fewer = answered & (self.beat.p.id == user_id)
+            with m.If(more & ~fewer):
+                m.d.sync += full[user_id].eq((tails[user_id] + 2)[:POINTER_BITS] == heads[user_id])
+            with m.Elif(fewer & ~more):
+                m.d.sync += full[user_id].eq(0)
         return read.data

@@ -1,0 +1,90 @@
+"""What a cache holds and how it is looked up and invalidated, apart from how it is stored.
+
+`BlockCache` and `RegisterCache` store entries; a `CacheFormat` tells them the entry's fields, its lookup tags, its invalidation tags
+(§8.1) and its row hash. Comparisons are lists of terms, all of which must hold, so that the stores can register them half-way.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from amaranth.hdl import C, Value
+from amaranth.lib import data
+
+
+__all__ = ["CHUNK", "CacheFormat", "ProbePlan", "equal_terms"]
+
+CHUNK = 12
+"""Bits compared by one term."""
+
+
+def equal_terms(left: Value, right: Value, *, unless: Value | None = None) -> list[Value]:
+    """``left == right`` as terms of at most `CHUNK` bits; all hold anyway where ``unless`` does."""
+    assert len(left) == len(right)
+    ignore = C(0, 1) if unless is None else unless
+    return [
+        (left[start : start + CHUNK] == right[start : start + CHUNK]) | ignore for start in range(0, len(left), CHUNK)
+    ]
+
+
+@dataclass
+class ProbePlan:
+    """How an invalidation can be served by looking at a few rows instead of all.
+
+    Attributes
+    ----------
+    useful : Value
+        1 bit; where it is 0 all rows are read.
+    count_log2 : Value
+        log2 of the number of different ``hashed`` values to probe.
+    hashed : Value
+        The hash input of the probe, built from ``step``.
+    """
+
+    useful: Value
+    count_log2: Value
+    hashed: Value
+
+
+class CacheFormat(ABC):
+    """Entry, key and tags of a cache.
+
+    Attributes
+    ----------
+    entry, key : data.StructLayout
+        The entry has a member ``valid``.
+    """
+
+    entry: data.StructLayout
+    key: data.StructLayout
+
+    @abstractmethod
+    def key_of(self, entry: data.View) -> dict[str, Value]:
+        """The key under which ``entry`` is found."""
+
+    @abstractmethod
+    def key_terms(self, entry: data.View, key: data.View) -> list[Value]:
+        """Terms that hold together when ``entry`` (apart from ``valid``) answers ``key``."""
+
+    def grant_terms(self, entry: data.View, key: data.View) -> list[Value]:
+        """More terms that a look-up needs for a hit, such as the permission for its access; a fill replaces an entry without them."""
+        return []
+
+    @abstractmethod
+    def hashed(self, key: data.View) -> Value:
+        """The part of the key that invalidations know, lowest page-number bits first."""
+
+    @abstractmethod
+    def spread(self, key: data.View, bits: int) -> Value:
+        """The rest of the key, folded to at most ``bits`` bits."""
+
+    @abstractmethod
+    def reaches(self, invalidation: data.View) -> Value:
+        """Whether ``invalidation`` concerns this cache at all."""
+
+    @abstractmethod
+    def invalidation_terms(self, entry: data.View, invalidation: data.View) -> list[Value]:
+        """Terms that hold together when ``invalidation`` must remove ``entry``."""
+
+    def probe(self, invalidation: data.View, step: Value, index_bits: int) -> ProbePlan | None:
+        """The rows to look at; None when all rows are read for every invalidation."""
+        return None

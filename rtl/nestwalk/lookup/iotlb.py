@@ -1,0 +1,271 @@
+"""The IOTLB: translations of pages by requester, PASID and address (§8.1)."""
+
+from amaranth.hdl import Array, C, Cat, Module, Mux, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..bus.fork import Fork
+from ..bus.translation import Access, PageSize
+from ..config import IommuConfig
+from ..invalidation.command import Invalidation, Scope
+from .block_cache import BlockCache
+from .cache_format import CacheFormat, ProbePlan, equal_terms
+from .hash import fold
+from .register_cache import RegisterCache
+
+__all__ = ["INPUT_PAGE_BITS", "Iotlb", "IotlbEntry", "IotlbFill", "IotlbKey", "PageFormat", "Permissions", "page_of"]
+
+INPUT_PAGE_BITS = 46
+"""An input page number: address bits 56:12 and, above them, bit 63 that stands for bits 63:57."""
+
+
+def page_of(address: Value) -> Value:
+    """Page number of a 64-bit input address whose bits 63:57 are equal."""
+    return Cat(address[12:57], address[63])
+
+
+class Permissions(data.Struct):
+    """What an entry allows without another look at the tables.
+
+    A write is allowed only once the dirty bits that it needs are set.
+    """
+
+    user_read: 1
+    user_write: 1
+    privileged_read: 1
+    privileged_write: 1
+
+    def allows(self, access: Value, privileged: Value) -> Value:
+        """Whether ``access`` is allowed (§3.5; a zero-length read needs either permission)."""
+        read = Mux(privileged, self.privileged_read, self.user_read)
+        write = Mux(privileged, self.privileged_write, self.user_write)
+        return Array([read, write, read & write, read | write])[Value.cast(access)]
+
+
+class IotlbKey(data.StructLayout):
+    """What a request is looked up by; ``page`` in units of the page size."""
+
+    def __init__(self, page_shift: int):
+        super().__init__(
+            {
+                "source_id": 16,
+                "pasid_valid": 1,
+                "pasid": 20,
+                "page": INPUT_PAGE_BITS - page_shift,
+                "access": Access,
+                "privileged": 1,
+            }
+        )
+
+
+class IotlbEntry(data.StructLayout):
+    """One cached translation.
+
+    ``pasid`` is RID_PASID for an entry made by a request without PASID, so that a PASID-based invalidation finds it; ``first_stage``
+    says PGTT first-stage or nested; ``size`` is the size that the walk found, which may exceed that of the entry.
+    """
+
+    def __init__(self, cfg: IommuConfig, page_shift: int):
+        super().__init__(
+            {
+                "valid": 1,
+                "source_id": 16,
+                "pasid_valid": 1,
+                "pasid": 20,
+                "page": INPUT_PAGE_BITS - page_shift,
+                "domain_id": cfg.domain_bits,
+                "first_stage": 1,
+                "permissions": Permissions,
+                "size": PageSize,
+                "host_page": cfg.page_bits - page_shift,
+            }
+        )
+
+
+class PageFormat(CacheFormat):
+    """IOTLB entries for pages of 2^(12 + ``page_shift``) bytes."""
+
+    def __init__(self, cfg: IommuConfig, page_shift: int):
+        self.page_shift = page_shift
+        self.domain_bits = cfg.domain_bits
+        self.entry = IotlbEntry(cfg, page_shift)
+        self.key = IotlbKey(page_shift)
+
+    def key_of(self, entry):
+        return {name: entry[name] for name in ("source_id", "pasid_valid", "pasid", "page")}
+
+    def key_terms(self, entry, key):
+        return [
+            *equal_terms(entry.source_id, key.source_id),
+            entry.pasid_valid == key.pasid_valid,
+            *equal_terms(entry.pasid, key.pasid, unless=~key.pasid_valid),
+            *equal_terms(entry.page, key.page),
+        ]
+
+    def grant_terms(self, entry, key):
+        return [entry.permissions.allows(key.access, key.privileged)]
+
+    def hashed(self, key):
+        return Cat(key.page, key.pasid & key.pasid_valid.replicate(len(key.pasid)), key.pasid_valid)
+
+    def spread(self, key, bits):
+        return fold(key.source_id, bits)
+
+    def reaches(self, invalidation):
+        return invalidation.iotlb
+
+    def _page_mask(self, invalidation) -> Value:
+        """1 for each bit of an entry's page number that the invalidation's address mask leaves to compare."""
+        positions = range(self.page_shift, INPUT_PAGE_BITS)
+        return Cat(C(position, 6) >= invalidation.address_mask for position in positions)
+
+    def _page(self, invalidation) -> Value:
+        page = Cat(invalidation.page[: INPUT_PAGE_BITS - 1], invalidation.page[-1])
+        return page[self.page_shift :]
+
+    def invalidation_terms(self, entry, invalidation):
+        scope = invalidation.scope
+        in_domain, in_pasid = scope == Scope.PAGE_IN_DOMAIN, scope == Scope.PAGE_IN_PASID
+        mask = self._page_mask(invalidation)
+        # A page of a domain: first-stage and nested entries of the domain all go (§5.3).
+        by_page = in_pasid | (in_domain & ~entry.first_stage)
+        by_pasid = in_pasid | (scope == Scope.PASID)
+        return [
+            *equal_terms(
+                entry.domain_id, invalidation.domain_id[: self.domain_bits], unless=scope == Scope.GLOBAL
+            ),
+            *equal_terms(entry.pasid, invalidation.pasid, unless=~by_pasid),
+            *equal_terms(entry.page & mask, self._page(invalidation) & mask, unless=~by_page),
+            ~(in_pasid & ~entry.first_stage),
+        ]
+
+    def probe(self, invalidation, step, index_bits):
+        without_pasid = step[0]
+        offset = step[1:]
+        mask = self._page_mask(invalidation)
+        aligned = self._page(invalidation) & mask
+        page = Cat(aligned[: len(offset)] | offset, aligned[len(offset) :])
+        pasid = invalidation.pasid & (~without_pasid).replicate(20)
+        return ProbePlan(
+            useful=invalidation.scope == Scope.PAGE_IN_PASID,
+            count_log2=1
+            + Mux(invalidation.address_mask > self.page_shift, invalidation.address_mask - self.page_shift, 0)[:6],
+            hashed=Cat(page, pasid, ~without_pasid),
+        )
+
+
+class IotlbFill(data.StructLayout):
+    """An entry to store: 4 KiB fields plus the size class to store it under."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"entry": IotlbEntry(cfg, 0), "class_size": PageSize})
+
+
+class Iotlb(wiring.Component):
+    """Three caches side by side, one per page size: 4 KiB and 2 MiB in block RAM, 1 GiB in registers.
+
+    ::
+
+                  ┌> BlockCache 4 KiB ──┐
+        key ──────┼> BlockCache 2 MiB ──┼─> hit, host_page, size     (`LATENCY` cycles)
+                  └> RegisterCache 1 GiB┘
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+        Sizes of the three parts.
+
+    Attributes
+    ----------
+    key : In(IotlbKey)
+        4 KiB key, every cycle.
+    address_page : In
+        The same key's page number, `LATENCY` - 1 cycles later, for the page offset of large pages.
+    hit : Out(1)
+        `LATENCY` cycles after ``key``: an entry answers and allows the access.
+    host_page, size : Out
+        The 4 KiB page of the answer and the size that the walk found.
+    fill : In(stream)
+        Entry to store under its size class.
+    invalidations : In(stream)
+        Applied to all three; the transfer is its completion.
+    filled, evicted : Out(1)
+        Pulses for counters.
+    """
+
+    LATENCY = BlockCache.LATENCY + 1
+    SHIFTS = {PageSize.SIZE_4K: 0, PageSize.SIZE_2M: 9, PageSize.SIZE_1G: 18}
+
+    def __init__(self, cfg: IommuConfig):
+        self.cfg = cfg
+        super().__init__(
+            {
+                "key": In(IotlbKey(0)),
+                "address_page": In(18),
+                "hit": Out(1),
+                "host_page": Out(cfg.page_bits),
+                "size": Out(PageSize),
+                "fill": In(stream.Signature(IotlbFill(cfg))),
+                "invalidations": In(stream.Signature(Invalidation)),
+                "filled": Out(1),
+                "evicted": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        cfg = self.cfg
+        formats = {size: PageFormat(cfg, shift) for size, shift in self.SHIFTS.items()}
+        parts = {
+            PageSize.SIZE_4K: BlockCache(formats[PageSize.SIZE_4K], cfg.iotlb_4k),
+            PageSize.SIZE_2M: BlockCache(formats[PageSize.SIZE_2M], cfg.iotlb_2m),
+            PageSize.SIZE_1G: RegisterCache(formats[PageSize.SIZE_1G], cfg.iotlb_1g_entries),
+        }
+        for size, part in parts.items():
+            m.submodules[size.name.lower()] = part
+        m.submodules.invalidations = fork = Fork(Invalidation, len(parts))
+        wiring.connect(m, wiring.flipped(self.invalidations), fork.i)
+        for out, part in zip(fork.o, parts.values(), strict=True):
+            wiring.connect(m, out, part.invalidations)
+
+        hits, pages, sizes = [], [], []
+        for size, part in parts.items():
+            shift = self.SHIFTS[size]
+            self._connect_fill(m, part, size, shift)
+            for name in ("source_id", "pasid_valid", "pasid", "access", "privileged"):
+                m.d.comb += part.key[name].eq(self.key[name])
+            m.d.comb += part.key.page.eq(self.key.page[shift:])
+            for way, entry in enumerate(part.way_entry):
+                hits.append(part.way_hit[way])
+                pages.append(Cat(self.address_page[:shift], entry.host_page))
+                sizes.append(Value.cast(entry.size))
+
+        # One-hot AND-OR instead of a priority select: at most one entry answers unless software mapped an address twice.
+        def select(values, width):
+            chosen = C(0, width)
+            for hit, value in zip(hits, values, strict=True):
+                chosen = chosen | (value & hit.replicate(width))
+            return chosen
+
+        m.d.sync += self.host_page.eq(select(pages, cfg.page_bits))
+        m.d.sync += Value.cast(self.size).eq(select(sizes, 2))
+        m.d.sync += self.hit.eq(Cat(hits).any())
+        m.d.comb += [
+            self.filled.eq(Cat(part.filled for part in parts.values()).any()),
+            self.evicted.eq(Cat(part.evicted for part in parts.values()).any()),
+        ]
+        return m
+
+    def _connect_fill(self, m, part, size, shift):
+        chosen = self.fill.payload.class_size == size
+        entry = self.fill.payload.entry
+        m.d.comb += part.fill.valid.eq(self.fill.valid & chosen)
+        with m.If(chosen):
+            m.d.comb += self.fill.ready.eq(part.fill.ready)
+        for name in ("source_id", "pasid_valid", "pasid", "domain_id", "first_stage", "permissions", "size"):
+            m.d.comb += part.fill.payload[name].eq(entry[name])
+        m.d.comb += [
+            part.fill.payload.valid.eq(1),
+            part.fill.payload.page.eq(entry.page[shift:]),
+            part.fill.payload.host_page.eq(entry.host_page[shift:]),
+        ]

@@ -1,0 +1,256 @@
+"""The look-up pipeline: one request a cycle through IOTLB and configuration caches."""
+
+import operator
+from functools import reduce
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..bus.fork import Fork
+from ..bus.queue import Queue
+from ..bus.translation import AddressType, PageSize, RootPointer, TranslationRequest, TranslationResponse
+from ..config import IommuConfig
+from ..invalidation.command import Invalidation
+from .block_cache import BlockCache
+from .configuration import ContextFormat, PasidFormat
+from .iotlb import Iotlb, IotlbFill, page_of
+from .miss_queue import Miss, MissQueue
+
+__all__ = ["LookupPipeline"]
+
+INTERRUPT_RANGE = 0xFEE
+"""Address bits 63:20 of FEEx_xxxxh (§3.2)."""
+
+
+def select(hits: Value, entries: list[data.View]) -> Value:
+    """The entry whose bit of ``hits`` is set, 0 without a hit; at most one bit is set."""
+    chosen = (Value.cast(entry) & hit.replicate(len(Value.cast(entry))) for hit, entry in zip(hits, entries, strict=True))
+    return reduce(operator.or_, chosen)
+
+
+class _Flight(data.StructLayout):
+    """A request in the pipeline."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__(
+            {
+                "request": TranslationRequest(cfg),
+                "root_pointer": RootPointer(cfg),
+                "must_walk": 1,
+                "generation": 1,
+            }
+        )
+
+
+class LookupPipeline(wiring.Component):
+    """Answers hits, and hands misses on with the configuration that is cached for their requester.
+
+    ::
+
+                     ┌> Iotlb ────────────────┐
+        request ─────┼> PASID cache ──────────┼─> hit ──> queue ─> response      (`LATENCY` cycles when nothing waits)
+        (snapshot of └> context cache ────────┘   miss ─> MissQueue ─> miss
+         root_pointer)
+
+    A request is accepted each cycle as long as both queues could take all that is in the pipeline, so nothing stalls inside. While
+    translation is disabled requests pass untranslated. Requests in the interrupt range, with execute permission, of an address
+    type other than untranslated, or with an address that no table can map always walk.
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+        Widths and cache shapes.
+
+    Attributes
+    ----------
+    request : In(stream of TranslationRequest)
+    root_pointer : In(RootPointer)
+        Sampled with each accepted request.
+    response : Out(stream of TranslationResponse)
+        Answers to hits.
+    miss : Out(stream of Miss)
+    iotlb_fill, context_fill, pasid_fill : In(stream)
+        Entries to cache.
+    iotlb_invalidations, configuration_invalidations : In(stream of Invalidation)
+        The transfer is the completion for the IOTLB, or for both configuration caches.
+    forget : In(1)
+        Disowns the cached configuration of every request accepted so far.
+    mark : In(1)
+        Starts a new generation of requests.
+    drained : Out(1)
+        No hit of a generation before the last ``mark`` still waits for its response transfer.
+    iotlb_lookup, iotlb_hit, iotlb_filled, iotlb_evicted : Out(1)
+        Pulses for counters.
+    """
+
+    LATENCY = Iotlb.LATENCY
+    DEPTH = 16
+
+    def __init__(self, cfg: IommuConfig):
+        self.cfg = cfg
+        self._context_format = ContextFormat(cfg)
+        self._pasid_format = PasidFormat(cfg)
+        super().__init__(
+            {
+                "request": In(stream.Signature(TranslationRequest(cfg))),
+                "root_pointer": In(RootPointer(cfg)),
+                "response": Out(stream.Signature(TranslationResponse(cfg))),
+                "miss": Out(stream.Signature(Miss(cfg))),
+                "iotlb_fill": In(stream.Signature(IotlbFill(cfg))),
+                "context_fill": In(stream.Signature(self._context_format.entry)),
+                "pasid_fill": In(stream.Signature(self._pasid_format.entry)),
+                "iotlb_invalidations": In(stream.Signature(Invalidation)),
+                "configuration_invalidations": In(stream.Signature(Invalidation)),
+                "forget": In(1),
+                "mark": In(1),
+                "drained": Out(1),
+                "iotlb_lookup": Out(1),
+                "iotlb_hit": Out(1),
+                "iotlb_filled": Out(1),
+                "iotlb_evicted": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.iotlb = self._iotlb = iotlb = Iotlb(self.cfg)
+        m.submodules.context_cache = contexts = BlockCache(self._context_format, self.cfg.context_cache)
+        m.submodules.pasid_cache = spaces = BlockCache(self._pasid_format, self.cfg.pasid_cache)
+        m.submodules.misses = misses = MissQueue(self.cfg, self.DEPTH)
+        m.submodules.hits = hits = Queue(_Answer(self.cfg), self.DEPTH)
+        wiring.connect(m, wiring.flipped(self.iotlb_fill), iotlb.fill)
+        wiring.connect(m, wiring.flipped(self.context_fill), contexts.fill)
+        wiring.connect(m, wiring.flipped(self.pasid_fill), spaces.fill)
+        wiring.connect(m, wiring.flipped(self.iotlb_invalidations), iotlb.invalidations)
+        m.submodules.invalidations = fork = Fork(Invalidation, 2)
+        wiring.connect(m, wiring.flipped(self.configuration_invalidations), fork.i)
+        wiring.connect(m, fork.o[0], contexts.invalidations)
+        wiring.connect(m, fork.o[1], spaces.invalidations)
+
+        accepted = self._elaborate_entry(m, misses, hits)
+        for name in ("source_id", "pasid_valid", "pasid"):
+            m.d.comb += [iotlb.key[name].eq(accepted.request[name]), spaces.key[name].eq(accepted.request[name])]
+        m.d.comb += [
+            contexts.key.source_id.eq(accepted.request.source_id),
+            iotlb.key.page.eq(page_of(accepted.request.address)),
+            iotlb.key.access.eq(accepted.request.access),
+            iotlb.key.privileged.eq(accepted.request.privileged & accepted.request.pasid_valid),
+        ]
+
+        # The request travels beside the look-ups.
+        valid = [self.request.valid & self.request.ready]
+        flight, known = [accepted], [C(1, 1)]
+        for stage in range(1, self.LATENCY + 1):
+            valid.append(Signal(name=f"valid_{stage}"))
+            flight.append(Signal(_Flight(self.cfg), name=f"flight_{stage}"))
+            known.append(Signal(name=f"known_{stage}"))
+            m.d.sync += [
+                valid[stage].eq(valid[stage - 1]),
+                flight[stage].eq(flight[stage - 1]),
+                known[stage].eq(known[stage - 1] & ~self.forget),
+            ]
+        before_last, last = flight[-2], flight[-1]
+        m.d.comb += iotlb.address_page.eq(before_last.request.address[12:30])
+
+        found = Signal(Miss(self.cfg))  # configuration, one cycle after the caches' comparison
+        context_ways = [entry.fields for entry in contexts.way_entry]
+        space_ways = [entry.space for entry in spaces.way_entry]
+        m.d.sync += [
+            found.context_hit.eq(contexts.way_hit.any()),
+            Value.cast(found.context).eq(select(contexts.way_hit, context_ways)),
+            found.space_hit.eq(spaces.way_hit.any()),
+            Value.cast(found.space).eq(select(spaces.way_hit, space_ways)),
+        ]
+        hit = Signal()
+        bypass = ~last.root_pointer.enabled
+        m.d.comb += hit.eq(bypass | (iotlb.hit & ~last.must_walk))
+        m.d.comb += [
+            misses.i.valid.eq(valid[-1] & ~hit),
+            misses.i.payload.eq(found),
+            misses.i.payload.request.eq(last.request),
+            misses.i.payload.root_pointer.eq(last.root_pointer),
+            misses.i.payload.context_hit.eq(found.context_hit & known[-1] & ~last.must_walk),
+            misses.i.payload.space_hit.eq(found.space_hit & known[-1] & ~last.must_walk),
+            misses.forget.eq(self.forget),
+        ]
+        wiring.connect(m, misses.o, wiring.flipped(self.miss))
+
+        self._answer(m, hits, valid[-1] & hit, last, bypass)
+        self._count_generations(m, accepted=valid[0], missed=misses.i.valid, missed_generation=last.generation)
+        m.d.comb += [
+            self.iotlb_lookup.eq(valid[-1] & ~bypass),
+            self.iotlb_hit.eq(valid[-1] & ~bypass & hit),
+            self.iotlb_filled.eq(iotlb.filled),
+            self.iotlb_evicted.eq(iotlb.evicted),
+        ]
+        return m
+
+    def _elaborate_entry(self, m, misses, hits):
+        room = self.DEPTH - self.LATENCY - 2
+        m.d.sync += self.request.ready.eq((misses.level <= room) & (hits.level <= room))
+        request = self.request.payload
+        accepted = Signal(_Flight(self.cfg))
+        irregular = request.address[57:].any() & ~request.address[57:].all()
+        interrupt = ~request.pasid_valid & (request.address[20:] == INTERRUPT_RANGE)
+        self._generation = Signal()
+        m.d.comb += [
+            accepted.request.eq(request),
+            accepted.root_pointer.eq(self.root_pointer),
+            accepted.generation.eq(self._generation),
+            accepted.must_walk.eq(
+                irregular
+                | interrupt
+                | (request.execute & request.pasid_valid)
+                | (request.address_type != AddressType.UNTRANSLATED)
+            ),
+        ]
+        return accepted
+
+    def _answer(self, m, hits, valid, last, bypass):
+        """Answer at once when nothing waits, else in the order of the queue."""
+        request, iotlb = last.request, self._iotlb
+        now = Signal(_Answer(self.cfg))
+        page = Mux(bypass, request.address[12 : self.cfg.haw], iotlb.host_page)
+        m.d.comb += [
+            now.generation.eq(last.generation),
+            now.response.tag.eq(request.tag),
+            now.response.granted.eq(1),
+            now.response.address.eq(Cat(request.address[:12], page)),
+            now.response.page_size.eq(Mux(bypass, PageSize.SIZE_4K.value, iotlb.size)),
+        ]
+        direct = Signal()
+        m.d.comb += [
+            direct.eq(valid & (hits.level == 0)),
+            hits.i.valid.eq(valid & ~(direct & self.response.ready)),
+            hits.i.payload.eq(now),
+            self.response.valid.eq(hits.o.valid | direct),
+            hits.o.ready.eq(self.response.ready),
+        ]
+        leaving = Signal(_Answer(self.cfg))
+        m.d.comb += leaving.eq(Mux(hits.o.valid, hits.o.payload.as_value(), now.as_value()))
+        m.d.comb += self.response.payload.eq(leaving.response)
+        self._left = self.response.valid & self.response.ready
+        self._left_generation = leaving.generation
+
+    def _count_generations(self, m, *, accepted, missed, missed_generation):
+        """Count what is on its way in two generations; a new one starts once the one before the current has left."""
+        waiting = Signal()
+        counts = [Signal(range(2 * self.DEPTH + 8), name=f"generation_{n}") for n in range(2)]
+        for n, count in enumerate(counts):
+            enters = accepted & (self._generation == n)
+            leaves = (self._left & (self._left_generation == n)).as_unsigned() + (missed & (missed_generation == n))
+            m.d.sync += count.eq(count + enters - leaves)
+        older_gone = Mux(self._generation, counts[0] == 0, counts[1] == 0)
+        with m.If(self.mark):
+            m.d.sync += waiting.eq(1)
+        with m.Elif(waiting & older_gone):
+            m.d.sync += [waiting.eq(0), self._generation.eq(~self._generation)]
+        m.d.sync += self.drained.eq(~self.mark & ~waiting & older_gone)
+
+
+class _Answer(data.StructLayout):
+    """A response and the generation of its request."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"generation": 1, "response": TranslationResponse(cfg)})

@@ -1,0 +1,38 @@
+"""Indices, entry addresses and page addresses of a page walk (§2.9)."""
+
+import operator
+from functools import reduce
+
+from amaranth.hdl import C, Cat, Mux, Value
+
+from ..bus.translation import PageSize
+
+__all__ = ["index", "leaf_size", "one_of", "page_address"]
+
+
+def one_of(choices: list[tuple[Value, Value]]) -> Value:
+    """The value whose condition holds, 0 when none does; at most one holds. Shallower than a priority chain."""
+    width = max(len(value) for _, value in choices)
+    return reduce(
+        operator.or_, (Cat(value, C(0, width - len(value))) & condition.replicate(width) for condition, value in choices)
+    )
+
+
+def index(address: Value, level: Value) -> Value:
+    """9-bit index of ``address`` (57 bits) into the table of ``level`` (1 to 5)."""
+    return one_of([(level == n, address[3 + 9 * n : 12 + 9 * n]) for n in range(1, 6)])
+
+
+def leaf_size(level: Value) -> Value:
+    """`PageSize` of a leaf at ``level``: 4 KiB at 1, 2 MiB at 2, 1 GiB at 3."""
+    return (level - 1)[:2]
+
+
+def page_address(page: Value, address: Value, level: Value) -> Value:
+    """Address within the leaf at ``level`` (1 to 3) whose entry holds ``page`` (4 KiB units), at the offset of ``address``."""
+    middle = Mux(level == 1, page[:9], address[12:21])
+    upper = Mux(level == 3, address[21:30], page[9:18])
+    return Cat(address[:12], middle, upper, page[18:])
+
+
+assert [PageSize.SIZE_4K.value, PageSize.SIZE_2M.value, PageSize.SIZE_1G.value] == [0, 1, 2]

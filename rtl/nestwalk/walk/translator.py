@@ -1,0 +1,138 @@
+"""The translation core: look-up pipeline, walker, bit updates, and the order of invalidations between them."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..bus.merge import Merge
+from ..bus.memory import MemoryReadSignature, MemoryWriteSignature
+from ..bus.translation import RootPointer, TranslationRequest, TranslationResponse
+from ..config import IommuConfig
+from ..formats.fault import FaultEvent
+from ..invalidation.command import Invalidation
+from ..lookup.pipeline import LookupPipeline
+from .update import EntryUpdate
+from .walker import Walker
+
+__all__ = ["Translator"]
+
+
+class Translator(wiring.Component):
+    """Translates tagged requests, many at once, in any order.
+
+    ::
+
+        request ──> LookupPipeline ──hit──────────────┬─> response
+                         │  ^ fills                   │
+                         └──┼──miss──> Walker ────────┘──> faults
+                            └──────────┘ │  └─> EntryUpdate ──> update_read, update_write
+        invalidations ──> both           └─> read
+
+    An invalidation takes these steps, and is transferred when the last is done:
+
+    1. OVERTAKE: no new walk starts; every walk that may have read what it covers will fill no cache (§3 of the design contract).
+    2. CONFIGURATION: covered context and PASID entries go; requests that waited with such an entry in hand forget it.
+    3. IOTLB: walks start again; covered translations go.
+
+    ``drained`` then tells when the answers of overtaken walks and of earlier hits have left.
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+
+    Attributes
+    ----------
+    request, response : stream of TranslationRequest, TranslationResponse
+        Tags of requests in flight differ; answers come in any order.
+    root_pointer : In(RootPointer)
+        Sampled with each accepted request.
+    invalidations : In(stream of Invalidation)
+        The transfer is the completion: nothing covered can be looked up from then on.
+    drained : Out(1)
+        Everything granted before the last completed invalidation that it may cover has left the response stream.
+    faults : Out(stream of FaultEvent)
+    read, update_read : Out(MemoryReadSignature)
+    update_write : Out(MemoryWriteSignature)
+    iotlb_lookup, iotlb_hit, iotlb_filled, iotlb_evicted, walk_started : Out(1)
+        Pulses for counters.
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        self.cfg = cfg
+        super().__init__(
+            {
+                "request": In(stream.Signature(TranslationRequest(cfg))),
+                "response": Out(stream.Signature(TranslationResponse(cfg))),
+                "root_pointer": In(RootPointer(cfg)),
+                "invalidations": In(stream.Signature(Invalidation)),
+                "drained": Out(1),
+                "faults": Out(stream.Signature(FaultEvent)),
+                "read": Out(MemoryReadSignature(cfg)),
+                "update_read": Out(MemoryReadSignature(cfg)),
+                "update_write": Out(MemoryWriteSignature(cfg)),
+                "iotlb_lookup": Out(1),
+                "iotlb_hit": Out(1),
+                "iotlb_filled": Out(1),
+                "iotlb_evicted": Out(1),
+                "walk_started": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        cfg = self.cfg
+        m.submodules.lookup = lookup = LookupPipeline(cfg)
+        m.submodules.walker = walker = Walker(cfg)
+        m.submodules.update = update = EntryUpdate(cfg)
+        m.submodules.responses = responses = Merge(TranslationResponse(cfg))
+        wiring.connect(m, wiring.flipped(self.request), lookup.request)
+        wiring.connect(m, lookup.miss, walker.miss)
+        wiring.connect(m, lookup.response, responses.i[0])
+        wiring.connect(m, walker.response, responses.i[1])
+        wiring.connect(m, responses.o, wiring.flipped(self.response))
+        wiring.connect(m, walker.faults, wiring.flipped(self.faults))
+        wiring.connect(m, walker.read, wiring.flipped(self.read))
+        wiring.connect(m, walker.update_request, update.request)
+        wiring.connect(m, update.response, walker.update_response)
+        wiring.connect(m, update.read, wiring.flipped(self.update_read))
+        wiring.connect(m, update.write, wiring.flipped(self.update_write))
+        for name in ("iotlb_fill", "context_fill", "pasid_fill"):
+            wiring.connect(m, getattr(walker, name), getattr(lookup, name))
+        m.d.comb += lookup.root_pointer.eq(self.root_pointer)
+        for name in ("iotlb_lookup", "iotlb_hit", "iotlb_filled", "iotlb_evicted"):
+            m.d.comb += getattr(self, name).eq(getattr(lookup, name))
+        m.d.comb += self.walk_started.eq(walker.started)
+        self._elaborate_invalidations(m, lookup, walker)
+        return m
+
+    def _elaborate_invalidations(self, m, lookup, walker):
+        offered = self.invalidations
+        current = Signal(Invalidation)
+        for part in (lookup.iotlb_invalidations, lookup.configuration_invalidations):
+            m.d.comb += part.payload.eq(current)
+        m.d.comb += walker.invalidation.eq(current)
+        m.d.sync += self.drained.eq(~lookup.mark & lookup.drained & walker.drained)
+        with m.FSM(name="invalidate"):
+            with m.State("IDLE"):
+                m.d.sync += current.eq(offered.payload)
+                with m.If(offered.valid):
+                    m.next = "OVERTAKE"
+            with m.State("OVERTAKE"):
+                m.d.comb += walker.overtake.eq(1)
+                with m.If(walker.overtaken):
+                    m.next = "CONFIGURATION"
+            with m.State("CONFIGURATION"):
+                m.d.comb += [walker.overtake.eq(1), lookup.configuration_invalidations.valid.eq(1)]
+                with m.If(lookup.configuration_invalidations.ready):
+                    # Look-ups that read a row before it was cleared are still in the pipeline.
+                    m.d.comb += lookup.forget.eq(current.context | current.pasid_cache)
+                    m.next = "IOTLB"
+            with m.State("IOTLB"):
+                m.d.comb += lookup.iotlb_invalidations.valid.eq(1)
+                with m.If(lookup.iotlb_invalidations.ready):
+                    m.d.comb += lookup.mark.eq(1)
+                    m.next = "SETTLE"
+            with m.State("SETTLE"):
+                # ``drained`` tells of this invalidation from the next cycle on.
+                m.d.comb += offered.ready.eq(1)
+                m.next = "IDLE"
