@@ -157,7 +157,7 @@ class IommuConfig:
         require(
             self.data_width in (32, 64, 128, 256, 512), f"data_width is 32, 64, 128, 256 or 512, not {self.data_width}"
         )
-        require(1 <= self.walk_slots <= 32, f"walk_slots is 1 to 32, not {self.walk_slots}")
+        require(2 <= self.walk_slots <= 32, f"walk_slots is 2 to 32, not {self.walk_slots}")
         require(
             1 << self.id_width >= self.walk_slots + 4,
             f"id_width {self.id_width} cannot name {self.walk_slots} walk slots and 4 queues",

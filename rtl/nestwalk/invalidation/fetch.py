@@ -44,10 +44,10 @@ class DescriptorFetch(wiring.Component):
     ::
 
         head --restart--> offset, offset + 1 ... tail --> read.request
-        read.data --> first piece, second piece OR-reduced --> Queue (PREFETCH) --> descriptors
+        read.data --> first piece, OR of the second --> Queue (PREFETCH) --> descriptors
 
     Up to `PREFETCH` descriptors are on their way or held. One request starts every other cycle; a descriptor is on
-    ``descriptors`` one cycle after its last piece came.
+    ``descriptors`` two cycles after its last piece came.
 
     Parameters
     ----------
@@ -126,17 +126,24 @@ class DescriptorFetch(wiring.Component):
     def _collect(self, m: Module, fetched):
         """Join the pieces of each descriptor. There is always room for what was asked for."""
         piece = self.read.data
-        first = Signal(FetchedDescriptor)
-        second = Signal()
         failed = piece.p.response != AxiResponse.OKAY
+        collected = Signal(FetchedDescriptor)
+        padding = Signal(PIECE_BITS // 8)  # a bit for each byte of the second piece
+        second = Signal()
+        arrived = Signal()
+        m.d.sync += arrived.eq(piece.valid & piece.p.last)
         with m.If(piece.valid):
-            m.d.sync += [second.eq(~piece.p.last), first.descriptor.eq(piece.p.data), first.failed.eq(failed)]
-        m.d.comb += fetched.valid.eq(piece.valid & piece.p.last)
-        with m.If(second):
-            m.d.comb += [
-                fetched.p.descriptor.eq(first.descriptor),
-                fetched.p.padding_set.eq(piece.p.data.any()),
-                fetched.p.failed.eq(first.failed | failed),
-            ]
-        with m.Else():
-            m.d.comb += [fetched.p.descriptor.eq(piece.p.data), fetched.p.failed.eq(failed)]
+            m.d.sync += second.eq(~piece.p.last)
+            with m.If(second):
+                m.d.sync += [
+                    padding.eq(Cat(piece.p.data.word_select(byte, 8).any() for byte in range(PIECE_BITS // 8))),
+                    collected.failed.eq(collected.failed | failed),
+                ]
+            with m.Else():
+                m.d.sync += [collected.descriptor.eq(piece.p.data), padding.eq(0), collected.failed.eq(failed)]
+        m.d.comb += [
+            fetched.valid.eq(arrived),
+            fetched.p.descriptor.eq(collected.descriptor),
+            fetched.p.padding_set.eq(padding.any()),
+            fetched.p.failed.eq(collected.failed),
+        ]

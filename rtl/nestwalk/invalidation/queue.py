@@ -37,7 +37,7 @@ class InvalidationQueue(wiring.Component):
     descriptor executes; no read starts while one of them is wrong. An error on writing status is ignored, as nobody is
     left to be told: the wait completes.
 
-    Timing, for memory latency L at ``read`` and ``write``: an invalidation and a wait behind it complete 2 L + 14
+    Timing, for memory latency L at ``read`` and ``write``: an invalidation and a wait behind it complete 2 L + 15
     cycles after the tail changed, plus the time until the caches took the invalidation and ``drained`` rose.
 
     Parameters

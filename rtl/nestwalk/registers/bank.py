@@ -168,7 +168,7 @@ class RegisterBank(wiring.Component):
             for field in self._fields(register):
                 if field.attribute.readable:
                     word, low = _place(register, field)
-                    words[word] = words.get(word, Const(0)) | self._port(register, field) << low
+                    words[word] = words.get(word, Const(0)) | self._port(register, field).shift_left(low)
         with m.Switch(self._word):
             for word, value in words.items():
                 with m.Case(word):

@@ -1,6 +1,6 @@
 """The register file: the programming model's registers, and what they command and report."""
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import C, Cat, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -156,14 +156,14 @@ class RegisterFile(wiring.Component):
             fault.condition.eq(Cat(conditions).any()),
             fault.status.eq(fault.condition | bank.fsts.pfo),
             fault.mask.eq(bank.fectl.im),
-            fault.address.eq(Cat(bank.feaddr.ma << 2, bank.feuaddr.mua)),
+            fault.address.eq(Cat(C(0, 2), bank.feaddr.ma, bank.feuaddr.mua)),
             fault.data.eq(bank.fedata.imd),
             bank.fectl.ip.eq(fault.pending),
             self.irq_fault.eq(fault.irq),
             invalidation.condition.eq(bank.ics.iwc),
             invalidation.status.eq(bank.ics.iwc),
             invalidation.mask.eq(bank.iectl.im),
-            invalidation.address.eq(Cat(bank.ieaddr.ma << 2, bank.ieuaddr.mua)),
+            invalidation.address.eq(Cat(C(0, 2), bank.ieaddr.ma, bank.ieuaddr.mua)),
             invalidation.data.eq(bank.iedata.imd),
             bank.iectl.ip.eq(invalidation.pending),
             self.irq_invalidation.eq(invalidation.irq),

@@ -21,7 +21,7 @@ class _Result(data.StructLayout):
 
     def __init__(self, cfg: IommuConfig):
         super().__init__(
-            {"slot": range(max(2, cfg.walk_slots)), "recorded": 1, "response": TranslationResponse(cfg)}
+            {"slot": range(cfg.walk_slots), "recorded": 1, "response": TranslationResponse(cfg)}
         )
 
 
@@ -51,7 +51,7 @@ class WalkResults(wiring.Component):
         super().__init__(
             {
                 "finish": In(1),
-                "slot": In(range(max(2, cfg.walk_slots))),
+                "slot": In(range(cfg.walk_slots)),
                 "request": In(TranslationRequest(cfg)),
                 "decision": In(Decision(cfg)),
                 "late": In(1),
@@ -59,14 +59,14 @@ class WalkResults(wiring.Component):
                 "faults": Out(stream.Signature(FaultEvent)),
                 "iotlb_fill": Out(stream.Signature(IotlbFill(cfg))),
                 "freed": Out(1),
-                "freed_slot": Out(range(max(2, cfg.walk_slots))),
+                "freed_slot": Out(range(cfg.walk_slots)),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         cfg = self.cfg
-        slots = max(2, cfg.walk_slots)
+        slots = cfg.walk_slots
         m.submodules.answers = answers = Queue(_Result(cfg), slots)
         m.submodules.events = events = Queue(FaultEvent, slots)
         wiring.connect(m, events.o, wiring.flipped(self.faults))

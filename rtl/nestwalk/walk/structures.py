@@ -30,14 +30,14 @@ class ExpectedStructure(data.StructLayout):
     """A structure on its way: who waits, what it is, and which half of its first piece counts (SID[7], address[3])."""
 
     def __init__(self, cfg: IommuConfig):
-        super().__init__({"slot": range(max(2, cfg.walk_slots)), "kind": StructureKind, "upper": 1})
+        super().__init__({"slot": range(cfg.walk_slots), "kind": StructureKind, "upper": 1})
 
 
 class StructureEvent(data.StructLayout):
     """A checked structure for a slot."""
 
     def __init__(self, cfg: IommuConfig):
-        super().__init__({"slot": range(max(2, cfg.walk_slots)), "table": TableEvent(cfg)})
+        super().__init__({"slot": range(cfg.walk_slots), "table": TableEvent(cfg)})
 
 
 class StructureReader(wiring.Component):

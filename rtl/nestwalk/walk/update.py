@@ -38,7 +38,7 @@ class UpdateResponse(data.StructLayout):
 
 
 def slot_shape(cfg: IommuConfig):
-    return range(max(2, cfg.walk_slots))
+    return range(cfg.walk_slots)
 
 
 class EntryUpdate(wiring.Component):

@@ -32,7 +32,7 @@ class _Event(data.StructLayout):
     def __init__(self, cfg: IommuConfig):
         super().__init__(
             {
-                "slot": range(max(2, cfg.walk_slots)),
+                "slot": range(cfg.walk_slots),
                 "is_table": 1,
                 "is_page": 1,
                 "is_mark": 1,
@@ -93,7 +93,7 @@ class Walker(wiring.Component):
 
     def __init__(self, cfg: IommuConfig):
         self.cfg = cfg
-        self._slots = max(2, cfg.walk_slots)
+        self._slots = cfg.walk_slots
         super().__init__(
             {
                 "miss": In(stream.Signature(Miss(cfg))),
