@@ -1,0 +1,300 @@
+# amaranth: UnusedElaboratable=no
+"""The register file as a driver sees it: global commands, queue registers, fault log and events."""
+
+import pytest
+
+from nestwalk.config import PRESETS
+from nestwalk.formats.fault import FaultReason, FaultRecord
+from nestwalk.registers.capability import capability, extended_capability, version
+from nestwalk.registers.file import RegisterFile
+from nestwalk.registers.table import FAULT_RECORD_OFFSET, REGISTERS
+from rtl.tests.registers.csr import access_read, access_write, read, write
+from rtl.tests.simulation import send, simulate
+
+CFG = PRESETS["DEFAULT"]
+
+
+async def until(ctx, condition):
+    """Wait until ``condition`` holds; unlike ``tick().until`` this may be abandoned at the end of a simulation."""
+    while not ctx.get(condition):
+        await ctx.tick()
+
+
+class Unit:
+    """Plays what surrounds the register file, with random delays, and counts what it was asked."""
+
+    def __init__(self, dut, rng):
+        self.dut, self.rng = dut, rng
+        self.invalidations = 0
+        self.messages = []
+
+    async def _delay(self, ctx):
+        for _ in range(self.rng.randrange(12)):
+            await ctx.tick()
+
+    async def invalidate(self, ctx):
+        while True:
+            await until(ctx, self.dut.global_invalidate)
+            await self._delay(ctx)
+            assert ctx.get(self.dut.global_invalidate), "held until it is done"
+            ctx.set(self.dut.global_invalidate_done, 1)
+            await ctx.tick()
+            ctx.set(self.dut.global_invalidate_done, 0)
+            self.invalidations += 1
+            await ctx.tick()
+
+    async def drain(self, ctx):
+        """Requests accepted while translation was off are in flight for a while after it was switched on."""
+        while True:
+            await until(ctx, self.dut.root_pointer.enabled)
+            ctx.set(self.dut.drained, 0)
+            await self._delay(ctx)
+            ctx.set(self.dut.drained, 1)
+            await until(ctx, ~self.dut.root_pointer.enabled)
+
+    async def follow_enable(self, ctx):
+        while True:
+            enable = ctx.get(self.dut.queue.enable)
+            await self._delay(ctx)
+            ctx.set(self.dut.queue.enabled, enable)
+            await ctx.tick()
+
+    async def memory(self, ctx):
+        request, done = self.dut.event_write.request, self.dut.event_write.done
+        while True:
+            await until(ctx, request.valid)
+            payload = ctx.get(request.payload)
+            ctx.set(request.ready, 1)
+            await ctx.tick()
+            ctx.set(request.ready, 0)
+            for _ in range(20):
+                await ctx.tick()
+            self.messages.append((payload.address, payload.data & 0xFFFF_FFFF))
+            ctx.set(done.valid, 1)
+            await ctx.tick()
+            ctx.set(done.valid, 0)
+
+    def run(self, testbench):
+        simulate(
+            self.dut,
+            testbench,
+            background=(self.invalidate, self.drain, self.follow_enable, self.memory),
+            limit=200_000,
+        )
+
+
+async def poll(ctx, csr, name: str, field: str, value: int):
+    """Read a register until a field has a value."""
+    for _ in range(100):
+        if (await read(ctx, csr, name))[field] == value:
+            return
+    raise AssertionError(f"{name}.{field} does not become {value}")
+
+
+@pytest.mark.parametrize("preset", ["DEFAULT", "TINY"])
+def test_capabilities_are_read_only(preset, rng):
+    cfg = PRESETS[preset]
+    dut = RegisterFile(cfg)
+    wanted = {"VER": version(cfg), "CAP": capability(cfg), "ECAP": extended_capability(cfg)}
+    values = {}
+
+    async def testbench(ctx):
+        for name in wanted:
+            await access_write(ctx, dut.csr, REGISTERS[name].offset, rng.getrandbits(64), 0xFF)
+            values[name] = REGISTERS[name].pack(await read(ctx, dut.csr, name))
+
+    simulate(dut, testbench)
+    assert values == wanted
+
+
+def test_global_commands_in_random_order(rng):
+    """Each command shows in GSTS when it has taken effect, and the root pointer is that of the last SRTP."""
+    dut = RegisterFile(CFG)
+    unit = Unit(dut, rng)
+    csr = dut.csr
+    counts = {"SRTP": 0, "TE": 0, "QIE": 0}
+
+    async def testbench(ctx):
+        level = {"TE": 0, "QIE": 0}
+        latched = (0, 0)
+        invalidations = 0
+        for _ in range(80):
+            mode, table = rng.randrange(4), rng.getrandbits(52)
+            await write(ctx, csr, "RTADDR", RTA=table, TTM=mode)
+            match rng.choice(["SRTP", "TE", "QIE"]):
+                case "SRTP":
+                    await write(ctx, csr, "GCMD", SRTP=1, **level)
+                    latched = (mode, table % (1 << CFG.page_bits))
+                    invalidations += 1
+                    counts["SRTP"] += 1
+                    await poll(ctx, csr, "GSTS", "RTPS", 1)
+                case "TE":
+                    level["TE"] ^= 1
+                    await write(ctx, csr, "GCMD", **level)
+                    invalidations += not level["TE"]
+                    await poll(ctx, csr, "GSTS", "TES", level["TE"])
+                    assert not level["TE"] or ctx.get(dut.drained)
+                    counts["TE"] += 1
+                case "QIE":
+                    level["QIE"] ^= 1
+                    await write(ctx, csr, "GCMD", **level)
+                    await poll(ctx, csr, "GSTS", "QIES", level["QIE"])
+                    assert ctx.get(dut.queue.enable) == level["QIE"]
+                    counts["QIE"] += 1
+            status = await read(ctx, csr, "GSTS")
+            assert (status["TES"], status["QIES"], status["RTPS"]) == (level["TE"], level["QIE"], counts["SRTP"] > 0)
+            pointer = ctx.get(dut.root_pointer)
+            assert (pointer.enabled, pointer.mode, pointer.root_table) == (level["TE"], *latched)
+            assert ctx.get(dut.queue.mode) == latched[0]
+            assert unit.invalidations == invalidations
+
+    unit.run(testbench)
+    assert min(counts.values()) > 5
+
+
+def test_root_pointer_status_falls_with_the_command():
+    """RTPS is low from the write of SRTP until all caches have forgotten the old tables."""
+    dut = RegisterFile(CFG)
+    seen = []
+
+    async def testbench(ctx):
+        ctx.set(dut.drained, 1)
+        for _ in range(2):
+            await write(ctx, dut.csr, "GCMD", SRTP=1)
+            for _ in range(3):
+                seen.append((await read(ctx, dut.csr, "GSTS"))["RTPS"])
+            ctx.set(dut.global_invalidate_done, 1)
+            await ctx.tick()
+            ctx.set(dut.global_invalidate_done, 0)
+            seen.append((await read(ctx, dut.csr, "GSTS"))["RTPS"])
+
+    simulate(dut, testbench)
+    assert seen == [0, 0, 0, 1] * 2
+
+
+def test_register_based_invalidation_fails_at_once():
+    dut = RegisterFile(CFG)
+    results = []
+
+    async def testbench(ctx):
+        await write(ctx, dut.csr, "CCMD", ICC=1, CIRG=1, DID=0x1234)
+        results.append(await read(ctx, dut.csr, "CCMD"))
+        await write(ctx, dut.csr, "IOTLB", IVT=1, IIRG=2, DID=7)
+        results.append(await read(ctx, dut.csr, "IOTLB"))
+
+    simulate(dut, testbench)
+    command, iotlb = results
+    assert (command["ICC"], command["CAIG"], command["CIRG"], command["DID"]) == (0, 0, 1, 0x1234)
+    assert (iotlb["IVT"], iotlb["IAIG"], iotlb["IIRG"], iotlb["DID"]) == (0, 0, 2, 7)
+
+
+def test_queue_registers_and_errors(rng):
+    dut = RegisterFile(CFG)
+    unit = Unit(dut, rng)
+    csr = dut.csr
+
+    async def pulse(ctx, signal):
+        ctx.set(signal, 1)
+        await ctx.tick()
+        ctx.set(signal, 0)
+
+    async def testbench(ctx):
+        queue = dut.queue
+        await write(ctx, csr, "IQT", QT=0x123)
+        await write(ctx, csr, "IQA", IQA=0xABCDE, DW=1, QS=5)
+        ctx.set(queue.head, 0x7FFE)
+        assert (ctx.get(queue.tail), ctx.get(queue.base), ctx.get(queue.size)) == (0x123, 0xABCDE, 5)
+        assert ctx.get(queue.wide)
+        assert (await read(ctx, csr, "IQH"))["QH"] == 0x7FFE
+        await write(ctx, csr, "FEDATA", IMD=0x31)
+        await write(ctx, csr, "FEADDR", MA=0xFEE0_0000 >> 2)
+        await write(ctx, csr, "FECTL", IM=0)
+        await write(ctx, csr, "IEDATA", IMD=0x32)
+        await write(ctx, csr, "IEADDR", MA=0xFEE0_1000 >> 2)
+        await write(ctx, csr, "IEUADDR", MUA=0x5)
+        await write(ctx, csr, "IECTL", IM=0)
+
+        ctx.set(queue.error_code, 4)
+        await pulse(ctx, queue.error)
+        assert ctx.get(queue.stopped)
+        ctx.set(queue.error_code, 0)
+        # The status is read only after its message has arrived.
+        assert (await read(ctx, csr, "FSTS"))["IQE"] == 1
+        assert unit.messages == [(0xFEE0_0000, 0x31)]
+        assert ctx.get(dut.irq_fault)
+        assert (await read(ctx, csr, "IQERCD"))["IQEI"] == 4
+        await write(ctx, csr, "FSTS", IQE=1)
+        assert not ctx.get(queue.stopped)
+        assert not ctx.get(dut.irq_fault)
+
+        await pulse(ctx, queue.wait_complete)
+        assert (await read(ctx, csr, "ICS"))["IWC"] == 1
+        assert unit.messages[1:] == [(0x5_FEE0_1000, 0x32)]
+        await pulse(ctx, queue.wait_complete)
+        assert (await read(ctx, csr, "IECTL"))["IP"] == 0
+        assert len(unit.messages) == 2, "no message while IWC is still set"
+        await write(ctx, csr, "ICS", IWC=1)
+        assert not ctx.get(dut.irq_invalidation)
+        await write(ctx, csr, "IECTL", IM=1)
+        await pulse(ctx, queue.wait_complete)
+        assert (await read(ctx, csr, "IECTL"))["IP"] == 1
+        await write(ctx, csr, "IECTL", IM=0)
+        await poll(ctx, csr, "IECTL", "IP", 0)
+        assert unit.messages[2:] == [(0x5_FEE0_1000, 0x32)]
+
+    unit.run(testbench)
+    assert len(unit.messages) == 3
+
+
+def test_faults_are_drained_the_way_a_driver_does(rng):
+    """More faults than records; the records are read, cleared through byte offset 12, and logging goes on after."""
+    dut = RegisterFile(CFG)
+    unit = Unit(dut, rng)
+    csr = dut.csr
+    drained = []
+    sent = [rng.getrandbits(16) for _ in range(3 * CFG.fault_records)]
+
+    async def drain(ctx):
+        status = await read(ctx, csr, "FSTS")
+        index = status["FRI"]
+        while True:
+            offset = FAULT_RECORD_OFFSET + 16 * index
+            high = await access_read(ctx, csr, offset + 8)
+            record = FaultRecord.from_bits(high << 64 | await access_read(ctx, csr, offset))
+            if not record.f:
+                break
+            drained.append((record.sid, record.fi, record.fr))
+            await access_write(ctx, csr, offset + 8, 0x8000_0000 << 32, 0xF0)
+            index = (index + 1) % CFG.fault_records
+        await write(ctx, csr, "FSTS", PFO=1)
+        return status
+
+    async def testbench(ctx):
+        ctx.set(dut.drained, 1)
+        await write(ctx, csr, "FEADDR", MA=0xFEE0_0000 >> 2)
+        await write(ctx, csr, "FECTL", IM=0)
+        # While translation is off each fault goes to record 0.
+        await write(ctx, csr, "GCMD", TE=1)
+        await poll(ctx, csr, "GSTS", "TES", 1)
+        for batch in range(3):
+            count = CFG.fault_records + (batch == 1)
+            for source_id in sent[batch * CFG.fault_records :][:count]:
+                fault = {"source_id": source_id, "page": source_id, "access": 1, "reason": FaultReason.SSS_2}
+                await send(ctx, dut.faults, fault)
+                if source_id == sent[batch * CFG.fault_records]:
+                    await ctx.tick().repeat(3)
+                    assert ctx.get(dut.irq_fault)
+            status = await drain(ctx)
+            assert (status["PPF"], status["PFO"]) == (1, batch == 1)
+            assert len(unit.messages) == batch + 1, "one message for each time the status was quiet before"
+            status = await read(ctx, csr, "FSTS")
+            assert (status["PPF"], status["PFO"]) == (0, 0)
+            assert not ctx.get(dut.irq_fault)
+
+    unit.run(testbench)
+    assert drained == [(source_id, source_id, FaultReason.SSS_2) for source_id in sent]
+
+
+def test_a_version_without_queued_invalidation_only_is_refused():
+    with pytest.raises(ValueError, match="major version 6 or later, not 5"):
+        RegisterFile(CFG.replace(version_major=5))
