@@ -1,6 +1,7 @@
 """Setting up and tearing down PASID-table entries (R2, R3, S06, S08; the fields as Linux writes them, §2.6)."""
 
 import errno
+from dataclasses import dataclass
 from enum import Flag
 
 from ..device import Device
@@ -19,8 +20,8 @@ from .tables import PasidEntry, TranslationType
 from .unit import Iommu
 
 __all__ = [
-    "FIRST_LEVEL_DOMAIN", "NestedFlags", "RID_PASID", "device_tlb_flush", "setup_first_level", "setup_nested",
-    "setup_pass_through", "setup_second_level", "tear_down",
+    "FIRST_LEVEL_DOMAIN", "NestedFlags", "NestedRequest", "RID_PASID", "check_nested", "device_tlb_flush",
+    "setup_first_level", "setup_nested", "setup_pass_through", "setup_second_level", "tear_down",
 ]
 
 RID_PASID = 0
@@ -124,20 +125,9 @@ async def setup_pass_through(iommu: Iommu, device: Device, pasid: int, trace: Tr
     await _install(iommu, device, pasid, entry, "pass-through", trace)
 
 
-async def setup_nested(
-    iommu: Iommu,
-    device: Device,
-    pasid: int,
-    *,
-    root: int,
-    address_width: int,
-    flags: NestedFlags,
-    parent: PageTable,
-    nest_parent: bool,
-    domain_id: int,
-    trace: Trace,
-) -> None:
-    """A guest's first stage on top of its host's second stage (S06: the checks in this order).
+@dataclass(frozen=True, kw_only=True)
+class NestedRequest:
+    """A guest's first stage to be put on top of its host's second stage.
 
     Parameters
     ----------
@@ -151,45 +141,67 @@ async def setup_nested(
         The second stage.
     nest_parent : bool
         Whether the parent's domain was made for nesting.
-    domain_id : int
-        DID of this nested entry alone.
+    """
+
+    root: int
+    address_width: int
+    flags: NestedFlags
+    parent: PageTable
+    nest_parent: bool
+
+
+async def check_nested(iommu: Iommu, device: Device, pasid: int, request: NestedRequest) -> None:
+    """The checks of S06 in their order. What is left in an entry that is not present is cleared on the way.
 
     Raises
     ------
     IommuError
-        EINVAL or EBUSY. The entry is not present and all zero then, unless it was present before (EBUSY).
+        EINVAL, or EBUSY for a present entry, which stays as it is.
     """
-    iommu.fail.reach("nested entry")
-    capabilities, state = iommu.capabilities, iommu.state_of(device)
+    capabilities, table, flags, parent = iommu.capabilities, iommu.state_of(device).table, request.flags, request.parent
     require(capabilities["NEST"], "the unit has no nested translation")
-    require(nest_parent, "the domain was not made for nesting")
-    require(not (await state.table.read(pasid)).present, f"PASID {pasid} of {device} is in use", errno.EBUSY)
-    await state.table.clear(pasid)
-    require(address_width in FIRST_STAGE_LEVELS, f"a guest's address width is 48 or 57, not {address_width}")
-    require(address_width == 48 or capabilities["FS5LP"], "the unit has no 5-level first stage")
+    require(request.nest_parent, "the domain was not made for nesting")
+    require(not (await table.read(pasid)).present, f"PASID {pasid} of {device} is in use", errno.EBUSY)
+    await table.clear(pasid)
+    width, root = request.address_width, request.root
+    require(width in FIRST_STAGE_LEVELS, f"a guest's address width is 48 or 57, not {width}")
+    require(width == 48 or capabilities["FS5LP"], "the unit has no 5-level first stage")
     require(root < 1 << parent.width, f"guest table at {root:#x} lies beyond the {parent.width}-bit guest memory")
     require(root % 4096 == 0, f"guest table at {root:#x} is not page-aligned")
     require(NestedFlags.SRE not in flags or capabilities["SRS"], "the unit has no supervisor requests")
-    require(
-        NestedFlags.WPE not in flags or (NestedFlags.SRE in flags and capabilities["SRS"]),
-        "write protection for supervisors needs supervisor requests",
-    )
+    supervisor = NestedFlags.SRE in flags and capabilities["SRS"]
+    require(NestedFlags.WPE not in flags or supervisor, "write protection for supervisors needs supervisor requests")
     require(NestedFlags.EAFE not in flags or capabilities["EAFS"], "the unit has no extended accessed bit")
     require(not flags & NestedFlags.MEMORY_TYPE, "the unit has no memory types")
     require(parent.levels in capabilities.second_stage_levels, f"the unit has no {parent.levels}-level second stage")
+
+
+async def setup_nested(
+    iommu: Iommu, device: Device, pasid: int, request: NestedRequest, domain_id: int, trace: Trace
+) -> None:
+    """Write the nested entry, after the checks of S06, under a DID of its own.
+
+    Raises
+    ------
+    IommuError
+        As `check_nested`, or what a failing unit or allocation raises. The entry is not present and all zero then,
+        unless it was present before (EBUSY).
+    """
+    iommu.fail.reach("nested entry")
+    await check_nested(iommu, device, pasid, request)
     entry = PasidEntry(
         translation=TranslationType.NESTED,
         domain_id=domain_id,
-        second_stage_levels=parent.levels,
-        second_stage_root=parent.root,
-        first_stage_root=root,
-        first_stage_levels=FIRST_STAGE_LEVELS[address_width],
-        walk_snoop=bool(capabilities["SMPWCS"]),
-        supervisor=NestedFlags.SRE in flags,
-        write_protect=NestedFlags.WPE in flags,
-        extended_accessed=NestedFlags.EAFE in flags,
+        second_stage_levels=request.parent.levels,
+        second_stage_root=request.parent.root,
+        first_stage_root=request.root,
+        first_stage_levels=FIRST_STAGE_LEVELS[request.address_width],
+        walk_snoop=bool(iommu.capabilities["SMPWCS"]),
+        supervisor=NestedFlags.SRE in request.flags,
+        write_protect=NestedFlags.WPE in request.flags,
+        extended_accessed=NestedFlags.EAFE in request.flags,
     )
-    what = f"nested, guest table {root:#x} on second stage {parent.root:#x}"
+    what = f"nested, guest table {request.root:#x} on second stage {request.parent.root:#x}"
     await _install(iommu, device, pasid, entry, what, trace)
 
 
@@ -205,20 +217,21 @@ def device_tlb_flush(device: Device, pasid: int) -> list[Descriptor]:
 async def tear_down(iommu: Iommu, device: Device, pasid: int, trace: Trace) -> PasidEntry | None:
     """R3: make the entry not present, flush every cache, then zero it. Never fails for "not there".
 
+    An entry that an earlier attempt made not present, but could not flush, is flushed and zeroed now.
+
     Returns
     -------
     PasidEntry or None
-        The entry that was present; None when there was none.
+        The entry as it was found; None when there was none.
     """
     table = iommu.state_of(device).table
     entry = await table.read(pasid)
-    if not entry.present:
-        if entry.fault_processing_disable:
-            await table.clear(pasid)
-            trace.step(f"PASID entry {pasid} of {device}: zeroed")
+    if entry.present:
+        await table.hide(pasid)
+        trace.step(f"PASID entry {pasid} of {device}: P=0")
+    elif not entry.translation:
+        await table.clear(pasid)
         return None
-    await table.hide(pasid)
-    trace.step(f"PASID entry {pasid} of {device}: P=0")
     with_second_stage = entry.translation in (TranslationType.SECOND_STAGE, TranslationType.NESTED)
     flush: list[Descriptor] = [
         PasidCacheInvalidate(entry.domain_id, pasid),

@@ -10,7 +10,7 @@ from ..device import Device
 from ..errors import ENOTSUPP, IommuError, require
 from ..ioasid import Ioasid
 from .invalidate import SecondStageDomain
-from .pasid import NestedFlags, setup_nested, tear_down
+from .pasid import NestedFlags, NestedRequest, check_nested, setup_nested, tear_down
 from .unit import Iommu
 
 __all__ = ["DoubleBind", "GpasidBindData", "GpasidBindDataVtd", "Svm", "SvmDev", "bind_gpasid", "unbind_gpasid"]
@@ -143,19 +143,26 @@ async def bind_gpasid(
 async def _bind_device(
     iommu: Iommu, domain: SecondStageDomain, device: Device, data: GpasidBindData, ioasid: Ioasid
 ) -> None:
-    """Checks 11 to 13 of S01. What was done before a failure is undone in reverse (S07)."""
+    """Checks 11 to 13 of S01. What was done before a failure is undone in reverse (S07).
+
+    Those of the nested entry come first, so that a call that has to be rejected does not enable PASIDs on the way.
+    """
     trace = iommu.log.trace("bind_gpasid", "R2")
+    request = NestedRequest(
+        root=data.gpgd,
+        address_width=data.addr_width,
+        flags=NestedFlags(data.vtd.flags),
+        parent=domain.table,
+        nest_parent=domain.nest_parent,
+    )
+    await check_nested(iommu, device, data.hpasid, request)
     iommu.fail.reach("svm")
     svm: Svm = ioasid.data or Svm(data.hpasid, data.gpasid if data.flags & GPASID_VALID else None)
     iommu.fail.reach("svm device")
     domain_id = iommu.domain_ids.allocate()
     try:
         await iommu.enable_pasid(iommu.state_of(device), trace)
-        await setup_nested(
-            iommu, device, data.hpasid, root=data.gpgd, address_width=data.addr_width,
-            flags=NestedFlags(data.vtd.flags), parent=domain.table, nest_parent=domain.nest_parent,
-            domain_id=domain_id, trace=trace,
-        )  # fmt: skip
+        await setup_nested(iommu, device, data.hpasid, request, domain_id, trace)
     except IommuError:
         iommu.domain_ids.free(domain_id)
         raise
@@ -167,6 +174,8 @@ async def _bind_device(
 
 async def unbind_gpasid(iommu: Iommu, device: Device, pasid: int) -> bool:
     """Undo one bind; the last one tears the entry down (S08). The PASID itself stays allocated.
+
+    When the unit fails meanwhile the device counts as bound, and the call can be repeated.
 
     Returns
     -------
@@ -188,8 +197,8 @@ async def unbind_gpasid(iommu: Iommu, device: Device, pasid: int) -> bool:
         record = svm.find(device)
         if record is None:
             return False
-        record.users -= 1
-        if record.users:
+        if record.users > 1:
+            record.users -= 1
             return True
         await tear_down(iommu, device, pasid, iommu.log.trace("unbind_gpasid", "R3"))
         svm.devices.remove(record)

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from ..errors import IommuError
 from ..transport import Memory
-from .pages import PageAllocator
+from .pages import PAGE_SIZE, PageAllocator
 
 __all__ = ["ContextEntry", "PasidEntry", "PasidTable", "RootTable", "TranslationType", "clear_entry", "write_entry"]
 
@@ -194,7 +194,8 @@ class PasidTable:
     async def create(cls, pages: PageAllocator, pasid_bits: int) -> Self:
         """An empty directory for PASIDs of ``pasid_bits`` bits (at least the smallest directory's 13)."""
         bits = max(pasid_bits, 13)
-        return cls(pages, await pages.allocate(max(1 << bits - 6 + 3 - 12, 1)), bits)
+        directory = await pages.allocate(-(-(8 << bits - 6) // PAGE_SIZE))
+        return cls(pages, directory, bits)
 
     async def find(self, pasid: int) -> int | None:
         """Host address of the PASID's entry, or None where no table exists yet."""

@@ -1,0 +1,227 @@
+"""Nested bind, DMA, invalidation, unbind on the software unit, whose caches keep whatever nobody invalidates."""
+
+import asyncio
+import random
+
+import pytest
+
+from nestwalk_sim.demo.story import MEMORY_SIZE, StoryReport, tell
+from nestwalk_sim.host.device import Device
+from nestwalk_sim.host.domain import PagingDomain
+from nestwalk_sim.host.endpoint import DmaFault
+from nestwalk_sim.host.guest import READ_WRITE
+from nestwalk_sim.host.ioasid import IoasidSet
+from nestwalk_sim.host.vmm import VirtualMachine
+from nestwalk_sim.host.vtd import descriptors, pasid
+from nestwalk_sim.host.vtd.page_tables import FIRST_STAGE, PageTable
+from nestwalk_sim.host.vtd.pages import poison
+from nestwalk_sim.host.vtd.qi import InvalidationQueue
+from nestwalk_sim.host.vtd.unit import Iommu
+from nestwalk_sim.model_unit import ModelTransport
+from sim.tests.host.bringup import ADDRESS, BASE, GUEST_PASID, HOST_PASID, MEMORY, Platform, fault_of
+
+
+def story(*, caching_mode: bool = False) -> tuple[StoryReport, ModelTransport]:
+    transport = ModelTransport(MEMORY_SIZE, caching_mode=caching_mode)
+    return asyncio.run(tell(transport, transport.unit.model_config)), transport
+
+
+@pytest.mark.parametrize("caching_mode", [False, True])
+def test_host_story_holds_and_its_log_lists_each_descriptor(caching_mode: bool):
+    report, transport = story(caching_mode=caching_mode)
+    assert [verdict.statement for verdict in report.verdicts if not verdict.holds] == []
+    assert [transaction.problem for transaction in report.transactions if transaction.problem] == []
+    assert report.holds
+    queued = [entry for entry in report.commands if entry.text.startswith("queue[")]
+    assert len(queued) == len(transport.unit.queue.executed)
+    assert {entry.recipe for entry in report.commands} >= {"R1", "R2", "R3", "R6", "R7", "R14"}
+    assert {record.reason for record in report.faults} == {0x51, 0x59, 0x71, 0x79, 0x85}
+    assert [access.level for access in report.nested_walk if access.structure.value == "first-stage entry"]
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "chapter"),
+    [
+        (descriptors.PasidIotlbInvalidate, "remap and invalidate"),
+        (descriptors.IotlbInvalidate, "the host takes a page"),
+    ],
+)
+def test_host_story_fails_without_an_invalidation(
+    forgotten: type, chapter: str, monkeypatch: pytest.MonkeyPatch
+):
+    write_slot = InvalidationQueue._write_slot
+
+    async def forgetful(queue: InvalidationQueue, slot: int, descriptor: descriptors.Descriptor) -> None:
+        await write_slot(queue, slot, descriptors.Wait() if isinstance(descriptor, forgotten) else descriptor)
+
+    monkeypatch.setattr(InvalidationQueue, "_write_slot", forgetful)
+    report, _ = story()
+    assert not report.holds
+    assert report.agree < len(report.transactions), "the comparison with the model sees the stale answer"
+    assert chapter in {verdict.chapter for verdict in report.verdicts if not verdict.holds}
+
+
+def test_host_unbind_empties_the_pasid_cache(monkeypatch: pytest.MonkeyPatch):
+    """Without the IOTLB flush, what the PASID cache still knows would lead to a translation: both must go."""
+
+    async def scenario():
+        platform = await Platform.bring_up()
+        await platform.bind()
+        endpoint = platform.endpoint()
+        assert await fault_of(endpoint, HOST_PASID) is None
+        monkeypatch.setattr(platform.transport.unit.caches, "forget_tagged", lambda covered: None)
+        assert await platform.machine.unbind(platform.device, GUEST_PASID)
+        assert await fault_of(endpoint, HOST_PASID) == 0x59
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("caching_mode", [False, True])
+@pytest.mark.parametrize("ats", [False, True])
+def test_host_bind_dma_unbind_fault(caching_mode: bool, ats: bool):
+    async def scenario():
+        platform = await Platform.bring_up(caching_mode=caching_mode, device=Device(0x0208, "device", ats=ats))
+        endpoint = platform.endpoint()
+        assert await fault_of(endpoint, HOST_PASID) == 0x45, "PASIDs are not enabled before the first bind"
+        executed = platform.transport.unit.queue.executed
+        del executed[:]
+        await platform.bind()
+        types = [descriptor & 0xF for descriptor in executed]
+        assert types == ([1, 5, 7, 6, 5] if caching_mode else [1, 5])
+        await endpoint.write(ADDRESS, b"first", HOST_PASID)
+        assert await platform.process.read(ADDRESS, 5) == b"first"
+        del executed[:]
+        await platform.machine.unbind(platform.device, GUEST_PASID)
+        assert [descriptor & 0xF for descriptor in executed] == ([7, 2, 8, 5] if ats else [7, 2, 5])
+        assert await fault_of(endpoint, HOST_PASID) == 0x59
+        entry = await platform.iommu.state_of(platform.device).table.read(HOST_PASID)
+        assert not any(entry.words()[1:])
+        await platform.bind()
+        assert await fault_of(endpoint, HOST_PASID) is None
+
+    asyncio.run(scenario())
+
+
+def test_host_first_stage_and_pass_through_entries():
+    async def scenario():
+        platform = await Platform.bring_up()
+        iommu, device = platform.iommu, platform.device
+        await platform.bind()
+        endpoint, trace = platform.endpoint(), iommu.log.trace("test", "R2")
+        table = await PageTable.create(FIRST_STAGE, iommu.pages, 5)
+        page = await iommu.pages.allocate()
+        await table.map(0x1234_5000, page, 4096, READ_WRITE)
+        await pasid.setup_first_level(iommu, device, 70, table, trace)
+        await endpoint.write(0x1234_5000, b"by first stage", 70)
+        await pasid.setup_pass_through(iommu, device, 71, trace)
+        assert await endpoint.read(page, 14, 71) == b"by first stage"
+        del platform.transport.unit.queue.executed[:]
+        for bound in (70, 71):
+            assert await pasid.tear_down(iommu, device, bound, trace) is not None
+            assert await fault_of(endpoint, bound, 0x1234_5000) == 0x59
+        types = [descriptor & 0xF for descriptor in platform.transport.unit.queue.executed]
+        assert types == [7, 6, 5] * 2
+
+    asyncio.run(scenario())
+
+
+def test_host_freed_pages_are_poisoned_and_freed_after_the_flush():
+    """R7: at the moment of the flush, the unlinked tables still are what they were."""
+
+    async def scenario():
+        transport = ModelTransport(MEMORY)
+        iommu = await Iommu.create(transport, 0, MEMORY)
+        await iommu.enable()
+        domain = await PagingDomain.create(iommu, IoasidSet("owner"))
+        frame = await iommu.pages.allocate()
+        before = set(iommu.pages.allocated)
+        await domain.map(0x40_0000_0000, frame, 4096, READ_WRITE)
+        tables = set(iommu.pages.allocated) - before
+        assert len(tables) == 3
+        contents: list[bytes] = []
+        run = transport.unit.queue.run
+
+        def watching() -> None:
+            contents.extend(transport.memory.read(table, 4096) for table in tables)
+            run()
+
+        transport.unit.queue.run = watching
+        await domain.unmap(0x40_0000_0000, 4096)
+        transport.unit.queue.run = run
+        assert contents[:3] == [bytes(4096)] * 3, "empty, and not poisoned yet"
+        for table in tables:
+            assert transport.memory.read64(table) == poison(1)
+        assert set(iommu.pages.allocated) == before
+
+    asyncio.run(scenario())
+
+
+def test_host_two_guests_random_life(rng: random.Random):
+    """Random map, unmap, remap, balloon, rebind and DMA of two guests with equal PASIDs, against their expected
+    memory.
+    """
+    pages = [ADDRESS + 4096 * number for number in range(6)]
+
+    async def scenario():
+        transport = ModelTransport(MEMORY)
+        iommu = await Iommu.create(transport, 0, MEMORY)
+        await iommu.enable()
+        device = Device(0x0208, "shared")
+        await iommu.add_device(device)
+        machines = [await VirtualMachine.create(iommu, name, BASE, 64) for name in ("red", "blue")]
+        processes = [await machine.guest.spawn(GUEST_PASID) for machine in machines]
+        endpoint = Platform(transport, iommu, machines[0], processes[0], device).endpoint()
+        expected: list[dict[int, bytes]] = [{}, {}]
+        counts = {"granted": 0, "blocked": 0}
+
+        async def toggle_page(which: int, page: int) -> None:
+            machine, process = machines[which], processes[which]
+            if page not in expected[which]:
+                await process.map(page)
+                expected[which][page] = bytes(8)
+                return
+            freed = await process.unmap(page)
+            if GUEST_PASID in machine.host_pasids:
+                await machine.invalidate(device, GUEST_PASID, page, 4096, leaf=len(freed) == 1)
+            for address in freed:
+                await machine.guest.pages.free(address)
+            del expected[which][page]
+
+        async def toggle_binding(which: int, page: int) -> None:
+            if not await machines[which].unbind(device, GUEST_PASID):
+                await machines[which].bind(device, processes[which])
+
+        async def replace_frame(which: int, page: int) -> None:
+            if page in expected[which]:
+                address = await processes[which].translate(page)
+                await machines[which].take_page(address)
+                await machines[which].give_page(address)
+                expected[which][page] = bytes(8)
+
+        async def transfer(which: int, page: int) -> None:
+            host_pasid = machines[which].host_pasids.get(GUEST_PASID)
+            content = rng.randbytes(8)
+            try:
+                if rng.random() < 0.5:
+                    await endpoint.write(page, content, host_pasid or 1 << 19)
+                    expected[which][page] = content
+                else:
+                    assert await endpoint.read(page, 8, host_pasid or 1 << 19) == expected[which][page]
+                assert host_pasid is not None
+                assert page in expected[which]
+                counts["granted"] += 1
+            except DmaFault:
+                assert host_pasid is None or page not in expected[which]
+                counts["blocked"] += 1
+
+        actions = [toggle_page] * 3 + [toggle_binding, replace_frame] + [transfer] * 8
+        for which in (0, 1):
+            await toggle_binding(which, 0)
+        for _ in range(800):
+            await rng.choice(actions)(rng.randrange(2), rng.choice(pages))
+            for process, contents in zip(processes, expected, strict=True):
+                for page, content in contents.items():
+                    assert await process.read(page, 8) == content
+        assert min(counts.values()) > 20, counts
+
+    asyncio.run(scenario())
