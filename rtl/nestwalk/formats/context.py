@@ -50,11 +50,11 @@ class LegacyContextEntry(FixedStructure):
 
     def is_pass_through(self) -> Value:
         """TT=10: the address goes through untranslated, SSPTPTR is ignored."""
-        return self.tt == TranslationType.PASS_THROUGH
+        return Value.cast(self.tt == TranslationType.PASS_THROUGH)
 
     def blocks_device_tlb(self) -> Value:
         """TT blocks translation requests and translated requests (LCT.5)."""
-        return self.tt != TranslationType.DEVICE_TLB
+        return Value.cast(self.tt != TranslationType.DEVICE_TLB)
 
     def invalid_programming(self, cfg: IommuConfig) -> Value:
         """AW or TT not supported (LCT.4.1, LCT.4.2). Pass-through wants the largest AW."""

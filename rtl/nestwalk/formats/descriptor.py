@@ -58,7 +58,7 @@ class InvalidationError(enum.Enum, shape=4):
 def descriptor_type(piece) -> Value:
     """The 7-bit type of a descriptor, from its first piece (at least 12 bits); compare with `DescriptorType` values."""
     bits = Value.cast(piece)
-    return Cat(bits[:4], bits[9:12])
+    return Value.cast(Cat(bits[:4], bits[9:12]))
 
 
 def type_supported(cfg: IommuConfig, kind, scalable) -> Value:

@@ -37,9 +37,9 @@ class Level:
     @property
     def is_2_or_3(self) -> Value:
         """Entries may map large pages."""
-        return self.bits[1]
+        return Value.cast(self.bits[1])
 
     @property
     def is_4_or_5(self) -> Value:
         """Entries never map pages."""
-        return self.bits[2]
+        return Value.cast(self.bits[2])

@@ -140,19 +140,19 @@ class PasidEntry(Structure):
 
     def is_first_stage(self) -> Value:
         """PGTT is first stage only."""
-        return self.pgtt == TranslationMode.FIRST_STAGE
+        return Value.cast(self.pgtt == TranslationMode.FIRST_STAGE)
 
     def is_second_stage(self) -> Value:
         """PGTT is second stage only."""
-        return self.pgtt == TranslationMode.SECOND_STAGE
+        return Value.cast(self.pgtt == TranslationMode.SECOND_STAGE)
 
     def is_nested(self) -> Value:
         """PGTT is nested."""
-        return self.pgtt == TranslationMode.NESTED
+        return Value.cast(self.pgtt == TranslationMode.NESTED)
 
     def is_pass_through(self) -> Value:
         """PGTT is pass-through."""
-        return self.pgtt == TranslationMode.PASS_THROUGH
+        return Value.cast(self.pgtt == TranslationMode.PASS_THROUGH)
 
     def uses_first_stage(self) -> Value:
         """PGTT is first stage or nested."""

@@ -51,7 +51,7 @@ class ScalableRootEntry(Structure):
 
     def context_table(self, cfg: IommuConfig, upper) -> Value:
         """Host page number of the context table of the half in use (``cfg.page_bits`` bits)."""
-        return Mux(upper, self.uctp, self.lctp)[: cfg.page_bits]
+        return Value.cast(Mux(upper, self.uctp, self.lctp)[: cfg.page_bits])
 
 
 check_width(RootEntry, 128)

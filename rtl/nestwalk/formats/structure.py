@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import reduce
 from operator import or_
-from typing import Self
+from typing import Any, Self
 
 from amaranth.hdl import Cat, Const, Value
 from amaranth.lib import data
@@ -48,7 +48,8 @@ class Structure(data.Struct):
     def at_piece(cls, number: int, piece) -> Self:
         """View of a structure of which only piece ``number`` (``piece``, 128 bits) is known; all other bits are 0."""
         below, above = number * PIECE_BITS, cls.width() - (number + 1) * PIECE_BITS
-        return cls(Cat(Const(0, below), piece, Const(0, above)))
+        view: Any = cls  # called with the value alone, which its metaclass arranges
+        return view(Cat(Const(0, below), piece, Const(0, above)))
 
 
 class FixedStructure(Structure):
