@@ -90,7 +90,8 @@ class FaultLog(wiring.Component):
         m = Module()
         records = self._cfg.fault_records
         layout = _Stored(self._page_bits)
-        m.submodules.storage = storage = memory.Memory(shape=layout, depth=records, init=[])
+        # Not of depth 1: an address of no bits is not Verilog.
+        m.submodules.storage = storage = memory.Memory(shape=layout, depth=max(records, 2), init=[])
         write = storage.write_port()
         read = storage.read_port()
         valid = Array(Signal(name=f"f_{number}") for number in range(records))
