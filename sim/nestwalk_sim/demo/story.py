@@ -4,24 +4,24 @@ faults.
 
 import errno
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ..host.device import Device
 from ..host.endpoint import DmaFault, Endpoint, Translator
 from ..host.errors import IommuError, errno_name
 from ..host.guest import READ_ONLY, Process
-from ..host.log import LogEntry
 from ..host.transport import Transport
 from ..host.vmm import VirtualMachine
 from ..host.vtd.faults import FaultRecord
 from ..host.vtd.svm import GpasidBindData, bind_gpasid
 from ..host.vtd.unit import SCALABLE_MODE, Iommu
 from ..memory import Memory
-from ..model import MemoryAccess, Mode, ModelConfig, UnitState
-from .check import CheckedTranslator, Transaction
+from ..model import Mode, ModelConfig, UnitState
+from .check import CheckedTranslator
+from .report import StoryReport, Verdict
 
-__all__ = ["MEMORY_SIZE", "Machine", "Story", "StoryReport", "Verdict", "tell"]
+__all__ = ["MEMORY_SIZE", "Machine", "Story", "tell"]
 
 MEMORY_SIZE = 16 << 20
 """Bytes of host memory that the story needs, from address 0 on."""
@@ -53,66 +53,6 @@ class Machine(Transport, Translator, Protocol):
     def memory(self) -> Memory:
         """Host memory, readable at once."""
         ...
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One thing that the story checked, in one sentence."""
-
-    chapter: str
-    statement: str
-    holds: bool
-
-
-@dataclass
-class StoryReport:
-    """Everything that happened, in plain data that can travel from a simulator's process.
-
-    Parameters
-    ----------
-    verdicts : list of Verdict
-        What was checked.
-    transactions : list of Transaction
-        Every request with the unit's and the model's answer.
-    faults : list of FaultRecord
-        What the fault recording registers held, in order.
-    commands : list of LogEntry
-        Everything sent to the unit.
-    nested_walk : list of MemoryAccess
-        The first nested translation, entry by entry.
-    time : int
-        Duration in the transport's unit of time.
-    """
-
-    verdicts: list[Verdict] = field(default_factory=list)
-    transactions: list[Transaction] = field(default_factory=list)
-    faults: list[FaultRecord] = field(default_factory=list)
-    commands: list[LogEntry] = field(default_factory=list)
-    nested_walk: list[MemoryAccess] = field(default_factory=list)
-    time: int = 0
-
-    @property
-    def agree(self) -> int:
-        """Answers that equal the golden model's."""
-        return sum(not transaction.problem for transaction in self.transactions)
-
-    @property
-    def holds(self) -> bool:
-        """Whether everything went as it has to."""
-        return self.agree == len(self.transactions) > 0 and all(verdict.holds for verdict in self.verdicts)
-
-    def as_dict(self) -> dict[str, object]:
-        """In plain JSON types."""
-        return {
-            "holds": self.holds,
-            "requests": len(self.transactions),
-            "agree": self.agree,
-            "cycles": self.time,
-            "verdicts": [vars(verdict) for verdict in self.verdicts],
-            "transactions": [transaction.as_dict() for transaction in self.transactions],
-            "faults": [vars(record) for record in self.faults],
-            "commands": [vars(entry) for entry in self.commands],
-        }
 
 
 async def tell(
@@ -174,7 +114,7 @@ class Story:
         report.transactions = self._translator.transactions
         report.commands = self.iommu.log.entries
         nested = (each.expected for each in report.transactions if each.expected.mode is Mode.NESTED)
-        report.nested_walk = next((result.accesses for result in nested if result.granted), [])
+        report.nested_walk = next((result for result in nested if result.granted), None)
         report.time = self._machine.now() - self._start
         return report
 
