@@ -16,7 +16,7 @@ class GlobalCommands(wiring.Component):
     ::
 
         SRTP ---> latch the root pointer --------> invalidate all caches --> RTPS=1
-        TE=1 ---> translate new requests --------> drain older requests ---> TES=1
+        TE=1 ---> translate new requests --------> invalidate all caches --> drain older requests ---> TES=1
         TE=0 ---> pass new requests through -----> invalidate all caches --> TES=0
 
     Parameters
@@ -38,8 +38,8 @@ class GlobalCommands(wiring.Component):
     global_invalidate, global_invalidate_done : Out(1), In(1)
         High until all caches have forgotten everything, which a pulse tells.
     drained : In(1)
-        No request is in flight that was accepted with ``root_pointer.enabled`` 0. Looked at from the second cycle
-        after ``enabled`` rose.
+        Everything accepted before the last global invalidation was done has left the unit: after the one that enabling
+        translation brings, all that passed through. Looked at from the cycle after ``global_invalidate_done`` on.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -73,7 +73,7 @@ class GlobalCommands(wiring.Component):
                     m.next = "INVALIDATE_FOR_ROOT_POINTER"
                 with m.Elif(self.translation_enable & ~self.tes):
                     m.d.sync += self.root_pointer.enabled.eq(1)
-                    m.next = "SETTLE"
+                    m.next = "INVALIDATE_FOR_ENABLE"
                 with m.Elif(~self.translation_enable & self.tes):
                     m.d.sync += self.root_pointer.enabled.eq(0)
                     m.next = "INVALIDATE_FOR_DISABLE"
@@ -83,8 +83,11 @@ class GlobalCommands(wiring.Component):
                     m.d.comb += self.set_root_pointer_done.eq(1)
                     m.d.sync += self.rtps.eq(1)
                     m.next = "IDLE"
-            with m.State("SETTLE"):
-                m.next = "DRAIN"
+            with m.State("INVALIDATE_FOR_ENABLE"):
+                # Nothing is cached that would have to go, but only invalidations draw the line for ``drained``.
+                m.d.comb += self.global_invalidate.eq(1)
+                with m.If(self.global_invalidate_done):
+                    m.next = "DRAIN"
             with m.State("DRAIN"):
                 with m.If(self.drained):
                     m.d.sync += self.tes.eq(1)
