@@ -365,5 +365,4 @@ def test_latency_of_an_invalidation_and_a_wait(latency, rng):
             cycles.append(bench.memory.cycle - started)
 
     bench.run(software)
-    # The memory model takes one more cycle for each answer.
-    assert max(cycles) <= 2 * (latency + 1) + 14
+    assert set(cycles) == {2 * latency + 15}
