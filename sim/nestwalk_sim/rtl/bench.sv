@@ -1,10 +1,8 @@
 // The unit and, on each rising edge, one call to C++ for each of its ports. C++ sees the unit's outputs as they were before
 // the edge; what it drives reaches the unit after it (nonblocking), as from any other register.
-module bench
+module bench;
   import bench_widths::*;
-(
-    input bit clk  /*verilator public_flat_rw*/
-);
+
   import "DPI-C" function void bench_memory(
     input bit arvalid, input int arid, input longint araddr, input int arlen, input int arsize, input int arburst,
     input bit arlock,
@@ -27,6 +25,8 @@ module bench
     input bit irq_fault, input bit irq_invalidation, input bit irq_page_request,
     output bit rst, output bit wake);
 
+  bit clk = 0;
+  initial forever #1 clk = ~clk;  // twice as fast as a clock driven by cocotb
   bit rst = 1;
   bit wake  /*verilator public_flat_rd*/ = 0;  // changes level when something that Python waits for has finished
 

@@ -4,7 +4,6 @@ import importlib
 import json
 import os
 import pickle
-import traceback
 from pathlib import Path
 
 import cocotb
@@ -15,7 +14,8 @@ from .unit import Bench
 
 @cocotb.test()
 async def job(dut):
-    """Resets the unit, runs the coroutine, stores what it returns or raises."""
+    """Resets the unit, runs the coroutine, stores what it returns. Other exceptions than the user's errors fail the
+    test."""
     folder = Path(os.environ["NESTWALK_JOB"])
     target, arguments = pickle.loads((folder / "job").read_bytes())
     try:
@@ -26,8 +26,6 @@ async def job(dut):
         outcome = ("result", await getattr(importlib.import_module(module), name)(bench, *arguments))
     except UserError as error:
         outcome = ("error", error)
-    except Exception:  # whatever it was is raised again by the program that asked
-        outcome = ("error", traceback.format_exc())
     temporary = folder / "result.new"
     temporary.write_bytes(pickle.dumps(outcome))
     temporary.rename(folder / "result")

@@ -10,6 +10,7 @@ __all__ = ["BenchError", "Hang", "library", "pointer"]
 _U64, _U32, _INT, _VOID = ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p
 
 _FUNCTIONS = {
+    "nw_restart": (None,),
     "nw_now": (_U64,),
     "nw_state": (_INT, _U32),
     "nw_forget": (None, _U32),
@@ -41,6 +42,8 @@ _FUNCTIONS = {
     "nw_fail_access": (None, _INT, _U64, _INT),
     "nw_memory_knobs": (None, _VOID),
     "nw_memory_counters": (None, _VOID),
+    "nw_reads_of": (_U64, _U32),
+    "nw_beat_bytes": (_U32,),
     "nw_memory_idle": (_INT,),
     "nw_trace": (_U64, _VOID, _U64),
     "nw_clear_trace": (None,),

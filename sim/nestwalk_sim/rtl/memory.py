@@ -2,15 +2,16 @@
 
 import ctypes
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 
 import numpy as np
+
 from nestwalk.bus.axi import AxiResponse
 
 from ..memory import PAGE_SIZE, AccessError, ErrorKind
 from .library import library, pointer
-from .records import ACCESS, MEMORY_COUNTERS, MEMORY_KNOBS
+from .records import ACCESS, MEMORY_COUNTERS, MEMORY_KNOBS, record_of
 
 __all__ = ["BenchMemory", "MemoryTiming", "Moment"]
 
@@ -36,7 +37,8 @@ class MemoryTiming:
     Parameters
     ----------
     latency : int
-        L, cycles from the acceptance of a read's address to its first beat, and of a write's last piece to its response; at least 1.
+        L, cycles from the acceptance of a read's address to its first beat, and of a write's last piece to its
+        response; at least 1.
     jitter : int
         Further cycles of each access, drawn from 0 to this; accesses of different ids then overtake each other.
     stall_percent : int
@@ -64,7 +66,7 @@ class MemoryTiming:
 
 
 class BenchMemory:
-    """Memory of the simulation. Reads and writes of `nestwalk_sim.memory.Memory` take no simulated time and work at any moment.
+    """Memory of the simulation, with the methods of `nestwalk_sim.memory.Memory`; they take no simulated time.
 
     A write through this back door clears exclusive reads of the same bytes, as one by another agent would.
     """
@@ -74,7 +76,7 @@ class BenchMemory:
         self._trace = False
         self.timing = MemoryTiming()
 
-    # --- content ------------------------------------------------------------------------------------------------------
+    # --- content
 
     def load(self, image: Mapping[int, bytes]) -> None:
         """Replace the whole of memory by an image (page address to 4096 bytes); injected errors are forgotten.
@@ -86,7 +88,9 @@ class BenchMemory:
         """
         for address, content in image.items():
             if address % PAGE_SIZE or len(content) != PAGE_SIZE:
-                raise ValueError(f"a memory image holds aligned pages of {PAGE_SIZE} bytes, not {len(content)} bytes at {address:#x}")
+                raise ValueError(
+                    f"an image holds aligned pages of {PAGE_SIZE} bytes, not {len(content)} at {address:#x}"
+                )
         self._library.nw_clear_memory()
         self.add_pages(image)
         for address, content in image.items():
@@ -137,7 +141,7 @@ class BenchMemory:
         """Write the 64-bit word at ``address``; errors as `write`."""
         self.write_integer(address, value, 8)
 
-    # --- behaviour ----------------------------------------------------------------------------------------------------
+    # --- behaviour
 
     @property
     def timing(self) -> MemoryTiming:
@@ -162,10 +166,7 @@ class BenchMemory:
         self._set_knobs()
 
     def _set_knobs(self) -> None:
-        knobs = np.zeros(1, MEMORY_KNOBS)
-        for name in MEMORY_KNOBS.names or ():
-            knobs[name] = self._trace if name == "trace" else getattr(self._timing, name)
-        self._library.nw_memory_knobs(pointer(knobs))
+        self._library.nw_memory_knobs(pointer(record_of(MEMORY_KNOBS, trace=self._trace, **asdict(self._timing))))
 
     def inject_error(
         self, address: int, size: int, kind: ErrorKind = ErrorKind.READ, response: AxiResponse = AxiResponse.SLVERR
@@ -188,7 +189,12 @@ class BenchMemory:
         """Make the ``nth`` read (or write) from now on fail, the next one being 0."""
         self._library.nw_fail_access(write, nth, response.value)
 
-    # --- what the unit did ----------------------------------------------------------------------------------------------
+    # --- what the unit did
+
+    @property
+    def beat_bytes(self) -> int:
+        """Width of the ``mem`` port in bytes."""
+        return self._library.nw_beat_bytes()
 
     @property
     def idle(self) -> bool:
@@ -200,6 +206,10 @@ class BenchMemory:
         """Reads (not beats) of the unit since the simulation began."""
         return int(self.counters["reads"])
 
+    def reads_of(self, axi_id: int) -> int:
+        """Those of them with one AXI id."""
+        return self._library.nw_reads_of(axi_id)
+
     @property
     def counters(self) -> np.void:
         """All counters: a record of `MEMORY_COUNTERS`."""
@@ -208,7 +218,7 @@ class BenchMemory:
         return counters[0]
 
     def trace(self, start: int = 0) -> np.ndarray:
-        """Accesses recorded since the last `clear_trace`, from number ``start`` on, in the order of acceptance (`ACCESS` records)."""
+        """`ACCESS` records since the last `clear_trace`, from number ``start`` on, in the order of acceptance."""
         count = self._library.nw_trace(None, 0) - start
         accesses = np.zeros(max(count, 0), ACCESS)
         if count > 0:

@@ -1,18 +1,28 @@
 """What crosses the border between Python and the C++ side of the bench, described once.
 
-A record is a numpy structure here and a plain ``struct`` there (`cpp_header`); how requests and responses lie in the unit's flat
-vectors comes from the Amaranth layouts.
-"""
+A record is a numpy structure here and a plain ``struct`` there (`cpp_header`); how requests and responses lie in the
+unit's flat vectors comes from the Amaranth layouts. """
 
 from collections.abc import Iterable
 
 import numpy as np
 from amaranth.lib import data
+
 from nestwalk.bus.translation import TranslationRequest, TranslationResponse
 from nestwalk.config import IommuConfig
 from nestwalk.verilog import Port
 
-__all__ = ["ACCESS", "ANSWER", "CORE_KNOBS", "MEMORY_COUNTERS", "MEMORY_KNOBS", "REQUEST", "cpp_header", "sv_package"]
+__all__ = [
+    "ACCESS",
+    "ANSWER",
+    "CORE_KNOBS",
+    "MEMORY_COUNTERS",
+    "MEMORY_KNOBS",
+    "REQUEST",
+    "cpp_header",
+    "record_of",
+    "sv_package",
+]
 
 REQUEST = np.dtype(
     [
@@ -42,8 +52,8 @@ ANSWER = np.dtype(
     ],
     align=True,
 )
-"""The answer to a request. ``page_size`` is in bytes; cycles are those of the clock edges that saw the request accepted and the response
-first valid; ``answered`` is 0 for a request that was cancelled before it was sent."""
+"""The answer to a request. ``page_size`` is in bytes; cycles are those of the clock edges that saw the request
+accepted and the response first valid; ``answered`` is 0 for a request that was cancelled before it was sent."""
 
 ACCESS = np.dtype(
     [
@@ -59,8 +69,9 @@ ACCESS = np.dtype(
     ],
     align=True,
 )
-"""One transaction on the ``mem`` port. ``cycle`` is that of its address, ``beats`` their number less one (AxLEN), ``size`` AxSIZE, ``data``
-the first 8 bytes read or written (fewer for a smaller ``size``), ``response`` the worst of its beats, 255 while there is none."""
+"""One transaction on the ``mem`` port. ``cycle`` is that of its address, ``beats`` their number less one (AxLEN),
+``size`` AxSIZE, ``data`` the first 8 bytes read or written (fewer for a smaller ``size``), ``response`` the worst of
+its beats, 255 while there is none."""
 
 MEMORY_KNOBS = np.dtype(
     [
@@ -78,7 +89,15 @@ MEMORY_KNOBS = np.dtype(
 )
 """How the memory behaves; see `nestwalk_sim.rtl.memory.MemoryTiming`."""
 
-MEMORY_COUNTERS = np.dtype([("reads", "u8"), ("read_beats", "u8"), ("writes", "u8"), ("exclusive_failures", "u8")], align=True)
+MEMORY_COUNTERS = np.dtype(
+    [
+        ("reads", "u8"),
+        ("read_beats", "u8"),
+        ("writes", "u8"),
+        ("exclusive_failures", "u8"),
+    ],
+    align=True,
+)
 """Transactions on the ``mem`` port since the simulation began."""
 
 CORE_KNOBS = np.dtype(
@@ -103,6 +122,14 @@ _RECORDS = {
 
 _BENCH_FIELDS = {"tag", "page_size"}
 """Fields of the vectors that the bench treats itself: it assigns tags and turns the page-size code into bytes."""
+
+
+def record_of(dtype: np.dtype, **values: int) -> np.ndarray:
+    """One record, as an array for C++; integers are cut to the width of their field."""
+    record = np.zeros(1, dtype)
+    for name, value in values.items():
+        record[name] = int(value) & (1 << 8 * record[name].itemsize) - 1
+    return record
 
 
 def sv_package(ports: Iterable[Port]) -> str:

@@ -1,13 +1,14 @@
 """Runs coroutines and cocotb tests inside a simulation, from any Python program.
 
-A coroutine of any importable module takes the `nestwalk_sim.rtl.unit.Bench` and picklable arguments, and returns something picklable;
-`run_in_simulation` starts the simulator for it. Job, result and progress go through a temporary folder.
-"""
+A coroutine of any importable module takes the `nestwalk_sim.rtl.unit.Bench` and picklable arguments, and returns
+something picklable; `run_in_simulation` starts the simulator for it. Job, result and progress go through a temporary
+folder. """
 
 import contextlib
 import json
 import os
 import pickle
+import re
 import shutil
 import tempfile
 import threading
@@ -18,13 +19,15 @@ from typing import Any
 
 from nestwalk.config import IommuConfig
 
-from ..errors import UserError
 from .build import UNIT, Model, build
 
 __all__ = ["Progress", "SimulationFailed", "run_in_simulation", "run_tests"]
 
 Progress = Callable[[int, int, str], None]
 """Called with how much is done, of how much, and of what."""
+
+_TIME = re.compile(r" *[\d.]+[munpf]?s ")
+"""How a message begins in cocotb's log; what follows of it is indented."""
 
 _ENTRY = "nestwalk_sim.rtl.entry"
 
@@ -76,15 +79,14 @@ def run_in_simulation(
             _simulate(model, _ENTRY, folder, {"NESTWALK_JOB": str(folder)})
         result = folder / "result"
         if not result.exists():
+            _results(folder)
             raise SimulationFailed(f"the simulation ended without a result: {_tail(folder / 'log')}")
         kind, content = pickle.loads(result.read_bytes())
         if waves is not None:
             shutil.move(folder / "dump.vcd", waves)
     if kind == "result":
         return content
-    if isinstance(content, UserError):
-        raise content
-    raise SimulationFailed(content)
+    raise content
 
 
 def run_tests(
@@ -157,12 +159,23 @@ def _results(folder: Path) -> list[str]:
     if not file.exists():
         raise SimulationFailed(f"the simulation ended without results: {_tail(folder / 'log')}")
     cases = list(ElementTree.parse(file).iter("testcase"))
-    failed = [case.get("name", "?") for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    failed = [case.get("name", "?") for case in cases if {child.tag for child in case} & {"failure", "error"}]
     if failed:
-        raise SimulationFailed(f"{', '.join(failed)} failed:\n{_tail(folder / 'log', 80)}")
+        raise SimulationFailed(f"{', '.join(failed)} failed\n{_reports_of_failures(folder / 'log')}")
     if not cases:
         raise SimulationFailed(f"no test ran: {_tail(folder / 'log')}")
     return [case.get("name", "?") for case in cases]
+
+
+def _reports_of_failures(log: Path) -> str:
+    """What cocotb logged of each failed test: the line that says so and its traceback."""
+    reports, failed = [], False
+    for line in log.read_text(errors="replace").splitlines():
+        if _TIME.match(line):
+            failed = line.endswith(" failed")
+        if failed:
+            reports.append(line.removeprefix(" " * 60).rstrip())
+    return "\n".join(reports)
 
 
 def _tail(log: Path, lines: int = 20) -> str:

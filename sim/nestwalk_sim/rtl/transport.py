@@ -11,7 +11,8 @@ PAUSE_CYCLES = 32
 
 
 class BenchTransport:
-    """Registers over the ``csr`` port, memory through the bench's back door, requests at the core port. Time is the bench's.
+    """Registers over the ``csr`` port, memory through the bench's back door, requests at the core port. Time is the
+    bench's.
 
     Parameters
     ----------

@@ -1,23 +1,21 @@
-"""What a coroutine inside the simulation does with the unit: registers, batches of requests, memory, interrupts, time."""
+"""What a coroutine in the simulation does with the unit: registers, batches of requests, memory, interrupts, time."""
 
 import ctypes
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import NamedTuple
 
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import ValueChange
 
+from ..model.request import Request
 from .library import BenchError, Hang, library, pointer
 from .memory import BenchMemory
-from .records import ANSWER, CORE_KNOBS, REQUEST
+from .records import ANSWER, CORE_KNOBS, REQUEST, record_of
 
 __all__ = ["Batch", "Bench", "Interrupt", "Request", "Traffic", "request_array"]
 
 _DONE, _LATE = 1, 2
-_PERIOD = 2
 
 
 class Interrupt(IntEnum):
@@ -26,19 +24,6 @@ class Interrupt(IntEnum):
     FAULT = 0
     INVALIDATION = 1
     PAGE_REQUEST = 2
-
-
-class Request(NamedTuple):
-    """One device request, the fields of `nestwalk_sim.model.request.Request` in the same order."""
-
-    source_id: int
-    pasid: int | None
-    address: int
-    access: int = 0
-    privileged: bool = False
-    execute: bool = False
-    address_type: int = 0
-    one_dword: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,11 +50,23 @@ class Traffic:
 
 def request_array(requests: Iterable[Request]) -> np.ndarray:
     """Requests as an array of `REQUEST` records, which `Bench.translate` takes without looking at each."""
-    rows = [
-        (r.address, r.pasid or 0, r.source_id, r.pasid is not None, r.access, r.address_type, r.privileged, r.execute, r.one_dword)
-        for r in requests
-    ]
+    rows = [_row(*request) for request in requests]
     return np.array(rows, REQUEST)
+
+
+def _row(
+    source_id: int,
+    pasid: int | None,
+    address: int,
+    access: int,
+    privileged: bool,
+    execute: bool,
+    address_type: int,
+    one_dword: bool,
+) -> tuple[int, ...]:
+    """A request in the order of `REQUEST`'s fields."""
+    with_pasid = pasid is not None
+    return address, pasid or 0, source_id, with_pasid, access, address_type, privileged, execute, one_dword
 
 
 class Batch:
@@ -101,24 +98,24 @@ class Batch:
 
 
 class Bench:
-    """The unit in the simulation, clocked from construction on.
+    """The unit in the simulation. The clock always runs; a new bench starts with empty memory and `reset` to come.
 
     Parameters
     ----------
     dut
         cocotb's handle of ``bench.sv``.
 
-    Every ``await`` raises `BenchError` when the unit has broken a protocol meanwhile, and `Hang` when what it waits for does not happen.
-    """
+    Every ``await`` raises `BenchError` when the unit has broken a protocol meanwhile, and `Hang` when what it waits
+    for does not happen. """
 
     def __init__(self, dut):
         self._library = library()
+        self._library.nw_restart()
         self._wake = dut.wake
         self._progress: Callable[[int, int, str], None] = lambda done, total, what: None
         self.memory = BenchMemory()
-        Clock(dut.clk, _PERIOD, unit="step").start()
 
-    # --- time -----------------------------------------------------------------------------------------------------------
+    # --- time
 
     def now(self) -> int:
         """Clock edges since the simulation began."""
@@ -160,14 +157,11 @@ class Bench:
             message = problem.decode()
             raise (Hang if "no answer" in message else BenchError)(message)
 
-    # --- requests -------------------------------------------------------------------------------------------------------
+    # --- requests
 
     def set_traffic(self, traffic: Traffic, lane: int = 0) -> None:
         """Choose how requests of a lane (0 to 7) are driven."""
-        knobs = np.zeros(1, CORE_KNOBS)
-        for name in CORE_KNOBS.names or ():
-            knobs[name] = getattr(traffic, name)
-        self._library.nw_core_knobs(lane, pointer(knobs))
+        self._library.nw_core_knobs(lane, pointer(record_of(CORE_KNOBS, **asdict(traffic))))
 
     def set_hang_limit(self, cycles: int) -> None:
         """After so many cycles without an answer while one is due, `Hang` is raised."""
@@ -184,7 +178,7 @@ class Bench:
         """Send requests and wait for all answers, which come in the order of the requests (`ANSWER` records)."""
         return await self.submit(requests, lane)
 
-    # --- registers ------------------------------------------------------------------------------------------------------
+    # --- registers
 
     async def csr_read(self, offset: int, size: int = 4) -> int:
         """Read a register of ``size`` bytes (4 or 8)."""
@@ -220,7 +214,7 @@ class Bench:
         """Chance of each cycle that the address or the data of a register write waits while the other goes on."""
         self._library.nw_csr_skew(percent)
 
-    # --- what the unit does by itself -------------------------------------------------------------------------------------
+    # --- what the unit does by itself
 
     async def memory_equals(self, address: int, value: int, mask: int = 2**64 - 1, limit: int = 100_000) -> None:
         """Wait until ``memory & mask == value`` for the 64-bit word at ``address``, as after a status write."""
@@ -240,7 +234,7 @@ class Bench:
         wanted = self.interrupt_count(line) + 1 if count is None else count
         await self._finished(self._library.nw_wait_interrupt(line, wanted), limit, f"interrupt {line.name}")
 
-    # --- for people -------------------------------------------------------------------------------------------------------
+    # --- for people
 
     def on_progress(self, report: Callable[[int, int, str], None]) -> None:
         """Let ``report`` have what is given to `report_progress`."""

@@ -70,6 +70,7 @@ class AxiMemory {
 
     MemoryKnobs knobs{};
     MemoryCounters counters{};
+    std::vector<uint64_t> reads_by_id = std::vector<uint64_t>(1u << ID_WIDTH);
     std::vector<Access> trace;
     AxiOut out;
 
@@ -201,6 +202,7 @@ class AxiMemory {
         read.late = late();
         read.trace_index = start_trace(false, address, now);
         counters.read_beats += address.beats + 1;
+        reads_by_id[address.id]++;
         if (!read.late) unsampled_++;
         reads_.push_back(std::move(read));
     }

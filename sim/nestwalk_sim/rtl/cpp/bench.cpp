@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -86,7 +87,7 @@ struct Bench {
     }
 };
 
-Bench bench;
+std::unique_ptr<Bench> the_bench = std::make_unique<Bench>();
 
 Beat beat_of(const svBitVecVal* words) {
     Beat beat;
@@ -105,8 +106,8 @@ void bench_memory(svBit arvalid, int arid, long long araddr, int arlen, int arsi
                   const svBitVecVal* wdata, long long wstrb, svBit wlast, svBit rready, svBit bready, svBit* arready,
                   svBit* awready, svBit* wready, svBit* rvalid, int* rid, svBitVecVal* rdata, int* rresp, svBit* rlast,
                   svBit* bvalid, int* bid, int* bresp) {
-    if (bench.rst) {
-        bench.mem.reset();
+    if (the_bench->rst) {
+        the_bench->mem.reset();
     } else {
         AxiIn in;
         if (arvalid)
@@ -118,9 +119,9 @@ void bench_memory(svBit arvalid, int arid, long long araddr, int arlen, int arsi
         if (wvalid) in.w = {true, beat_of(wdata), uint64_t(wstrb), bool(wlast)};
         in.r_ready = rready;
         in.b_ready = bready;
-        bench.mem.clock(in, bench.operations.now);
+        the_bench->mem.clock(in, the_bench->operations.now);
     }
-    const AxiOut& out = bench.mem.out;
+    const AxiOut& out = the_bench->mem.out;
     *arready = out.ar_ready;
     *awready = out.aw_ready;
     *wready = out.w_ready;
@@ -136,16 +137,16 @@ void bench_memory(svBit arvalid, int arid, long long araddr, int arlen, int arsi
 
 void bench_core(svBit request_ready, svBit response_valid, const svBitVecVal* response, svBit* request_valid,
                 svBitVecVal* request, svBit* response_ready) {
-    if (bench.rst) {
-        bench.core.reset();
+    if (the_bench->rst) {
+        the_bench->core.reset();
     } else {
         CoreIn in;
         in.request_ready = request_ready;
         in.response_valid = response_valid;
         if (response_valid) std::memcpy(in.response.words.data(), response, sizeof(in.response.words));
-        bench.core.clock(in);
+        the_bench->core.clock(in);
     }
-    const CoreOut& out = bench.core.out;
+    const CoreOut& out = the_bench->core.out;
     *request_valid = out.request_valid;
     std::memcpy(request, out.request.words.data(), sizeof(out.request.words));
     *response_ready = out.response_ready;
@@ -154,12 +155,12 @@ void bench_core(svBit request_ready, svBit response_valid, const svBitVecVal* re
 void bench_csr(svBit awready, svBit wready, svBit bvalid, int bresp, svBit arready, svBit rvalid, long long rdata, int rresp,
                svBit* awvalid, svBit* wvalid, svBit* bready, svBit* arvalid, svBit* rready, int* address, long long* wdata,
                int* wstrb) {
-    if (bench.rst)
-        bench.csr.reset();
+    if (the_bench->rst)
+        the_bench->csr.reset();
     else
-        bench.csr.clock({bool(awready), bool(wready), bool(bvalid), bool(arready), bool(rvalid), uint8_t(bresp),
+        the_bench->csr.clock({bool(awready), bool(wready), bool(bvalid), bool(arready), bool(rvalid), uint8_t(bresp),
                          uint8_t(rresp), uint64_t(rdata)});
-    const CsrOut& out = bench.csr.out;
+    const CsrOut& out = the_bench->csr.out;
     *awvalid = out.aw_valid;
     *wvalid = out.w_valid;
     *bready = out.b_ready;
@@ -171,115 +172,127 @@ void bench_csr(svBit awready, svBit wready, svBit bvalid, int bresp, svBit arrea
 }
 
 void bench_step(svBit irq_fault, svBit irq_invalidation, svBit irq_page_request, svBit* rst, svBit* wake) {
-    if (!bench.rst) bench.interrupts({bool(irq_fault), bool(irq_invalidation), bool(irq_page_request)});
-    bench.rst = bench.operations.now < bench.reset_until;
-    *rst = bench.rst;
-    bench.operations.clock();
-    *wake = bench.operations.next_wake();
-    bench.operations.now++;
+    if (!the_bench->rst) the_bench->interrupts({bool(irq_fault), bool(irq_invalidation), bool(irq_page_request)});
+    the_bench->rst = the_bench->operations.now < the_bench->reset_until;
+    *rst = the_bench->rst;
+    the_bench->operations.clock();
+    *wake = the_bench->operations.next_wake();
+    the_bench->operations.now++;
+}
+
+// A new bench for a new test; time goes on, and the unit is in reset until that is over.
+void nw_restart() {
+    const uint64_t now = the_bench->operations.now;
+    const bool wake = the_bench->operations.wake;
+    the_bench = std::make_unique<Bench>();
+    the_bench->operations.now = now;
+    the_bench->operations.wake = wake;
+    the_bench->reset_until = now + 2;
 }
 
 // --- Python: operations ----------------------------------------------------------------------------------------------
 
-uint64_t nw_now() { return bench.operations.now; }
-int nw_state(uint32_t handle) { return bench.operations.state(handle); }
-void nw_forget(uint32_t handle) { bench.operations.forget(handle); }
-void nw_deadline(uint32_t handle, uint64_t cycles) { bench.operations.at(bench.operations.now + cycles, handle, LATE); }
-const char* nw_problem() { return bench.problem.c_str(); }
-void nw_clear_problem() { bench.problem.clear(); }
+uint64_t nw_now() { return the_bench->operations.now; }
+int nw_state(uint32_t handle) { return the_bench->operations.state(handle); }
+void nw_forget(uint32_t handle) { the_bench->operations.forget(handle); }
+void nw_deadline(uint32_t handle, uint64_t cycles) { the_bench->operations.at(the_bench->operations.now + cycles, handle, LATE); }
+const char* nw_problem() { return the_bench->problem.c_str(); }
+void nw_clear_problem() { the_bench->problem.clear(); }
 
 uint32_t nw_cycles(uint64_t cycles) {
-    const uint32_t handle = bench.operations.start();
-    bench.operations.at(bench.operations.now + cycles - 1, handle, DONE);
+    const uint32_t handle = the_bench->operations.start();
+    the_bench->operations.at(the_bench->operations.now + cycles - 1, handle, DONE);
     return handle;
 }
 
 uint32_t nw_reset(uint64_t cycles) {
-    bench.reset_until = bench.operations.now + cycles;
+    the_bench->reset_until = the_bench->operations.now + cycles;
     return nw_cycles(cycles + 2);
 }
 
 uint32_t nw_watch_memory(uint64_t address, uint64_t mask, uint64_t value) {
-    const Watch watch{bench.operations.start(), address, mask, value};
-    if (bench.holds(watch))
-        bench.operations.finish(watch.handle);
+    const Watch watch{the_bench->operations.start(), address, mask, value};
+    if (the_bench->holds(watch))
+        the_bench->operations.finish(watch.handle);
     else
-        bench.watches.push_back(watch);
+        the_bench->watches.push_back(watch);
     return watch.handle;
 }
 
-uint64_t nw_interrupt_count(unsigned line) { return bench.interrupt_count[line]; }
-int nw_interrupt_level(unsigned line) { return bench.interrupt_level[line]; }
+uint64_t nw_interrupt_count(unsigned line) { return the_bench->interrupt_count[line]; }
+int nw_interrupt_level(unsigned line) { return the_bench->interrupt_level[line]; }
 
 uint32_t nw_wait_interrupt(unsigned line, uint64_t count) {
-    const uint32_t handle = bench.operations.start();
-    bench.interrupt_waits.push_back({handle, line, count});
+    const uint32_t handle = the_bench->operations.start();
+    the_bench->interrupt_waits.push_back({handle, line, count});
     return handle;
 }
 
 // --- Python: core port -----------------------------------------------------------------------------------------------
 
 uint32_t nw_submit(unsigned lane, const Request* requests, Answer* answers, uint64_t count) {
-    return bench.core.submit(lane, requests, answers, count);
+    return the_bench->core.submit(lane, requests, answers, count);
 }
-void nw_cancel(uint32_t handle) { bench.core.cancel(handle); }
-void nw_core_knobs(unsigned lane, const CoreKnobs* knobs) { bench.core.set_knobs(lane, *knobs); }
-void nw_hang_limit(uint64_t cycles) { bench.core.hang_limit = cycles; }
-int nw_core_idle() { return bench.core.idle(); }
+void nw_cancel(uint32_t handle) { the_bench->core.cancel(handle); }
+void nw_core_knobs(unsigned lane, const CoreKnobs* knobs) { the_bench->core.set_knobs(lane, *knobs); }
+void nw_hang_limit(uint64_t cycles) { the_bench->core.hang_limit = cycles; }
+int nw_core_idle() { return the_bench->core.idle(); }
 
 // --- Python: registers -----------------------------------------------------------------------------------------------
 
 uint32_t nw_csr(int write, unsigned offset, unsigned size, uint64_t data, uint64_t mask) {
-    const uint32_t handle = bench.operations.start();
-    bench.csr.submit({handle, bool(write), uint16_t(offset), uint8_t(size), data, mask});
+    const uint32_t handle = the_bench->operations.start();
+    the_bench->csr.submit({handle, bool(write), uint16_t(offset), uint8_t(size), data, mask});
     return handle;
 }
 
 int nw_csr_result(uint32_t handle, uint64_t* data) {
-    const CsrResult result = bench.csr.results.at(handle);
-    bench.csr.results.erase(handle);
+    const CsrResult result = the_bench->csr.results.at(handle);
+    the_bench->csr.results.erase(handle);
     *data = result.data;
     return result.response;
 }
 
-void nw_csr_skew(uint32_t percent) { bench.csr.skew_percent = percent; }
+void nw_csr_skew(uint32_t percent) { the_bench->csr.skew_percent = percent; }
 
 // --- Python: memory --------------------------------------------------------------------------------------------------
 
-int nw_read(uint64_t address, uint8_t* into, uint64_t size) { return bench.memory.read(address, into, size); }
-int nw_write(uint64_t address, const uint8_t* from, uint64_t size) { return bench.memory.write(address, from, size); }
-void nw_clear_memory() { bench.memory.clear(); }
+int nw_read(uint64_t address, uint8_t* into, uint64_t size) { return the_bench->memory.read(address, into, size); }
+int nw_write(uint64_t address, const uint8_t* from, uint64_t size) { return the_bench->memory.write(address, from, size); }
+void nw_clear_memory() { the_bench->memory.clear(); }
 
 void nw_add_pages(const uint64_t* addresses, uint64_t count) {
-    for (uint64_t index = 0; index < count; index++) bench.memory.add_page(addresses[index]);
+    for (uint64_t index = 0; index < count; index++) the_bench->memory.add_page(addresses[index]);
 }
 
 void nw_remove_pages(const uint64_t* addresses, uint64_t count) {
-    for (uint64_t index = 0; index < count; index++) bench.memory.remove_page(addresses[index]);
+    for (uint64_t index = 0; index < count; index++) the_bench->memory.remove_page(addresses[index]);
 }
 
 uint64_t nw_page_addresses(uint64_t* into) {
-    const auto addresses = bench.memory.page_addresses();
+    const auto addresses = the_bench->memory.page_addresses();
     if (into) std::copy(addresses.begin(), addresses.end(), into);
     return addresses.size();
 }
 
 void nw_add_error(uint64_t start, uint64_t stop, int failure, int response) {
-    bench.memory.add_error({start, stop, Failure(failure), uint8_t(response)});
+    the_bench->memory.add_error({start, stop, Failure(failure), uint8_t(response)});
 }
 
-void nw_clear_errors() { bench.memory.clear_errors(); }
-void nw_fail_access(int write, uint64_t nth, int response) { bench.mem.fail_access(write, nth, response); }
-void nw_memory_knobs(const MemoryKnobs* knobs) { bench.mem.set_knobs(*knobs); }
-void nw_memory_counters(MemoryCounters* into) { *into = bench.mem.counters; }
-int nw_memory_idle() { return bench.mem.idle(); }
+void nw_clear_errors() { the_bench->memory.clear_errors(); }
+void nw_fail_access(int write, uint64_t nth, int response) { the_bench->mem.fail_access(write, nth, response); }
+void nw_memory_knobs(const MemoryKnobs* knobs) { the_bench->mem.set_knobs(*knobs); }
+void nw_memory_counters(MemoryCounters* into) { *into = the_bench->mem.counters; }
+uint64_t nw_reads_of(unsigned id) { return the_bench->mem.reads_by_id.at(id); }
+unsigned nw_beat_bytes() { return DATA_BYTES; }
+int nw_memory_idle() { return the_bench->mem.idle(); }
 
 uint64_t nw_trace(Access* into, uint64_t from) {
-    const auto& trace = bench.mem.trace;
+    const auto& trace = the_bench->mem.trace;
     if (into) std::copy(trace.begin() + from, trace.end(), into);
     return trace.size();
 }
 
-void nw_clear_trace() { bench.mem.clear_trace(); }
+void nw_clear_trace() { the_bench->mem.clear_trace(); }
 
 }  // extern "C"

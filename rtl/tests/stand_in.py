@@ -3,6 +3,8 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
 from nestwalk.bus.axi import Axi4LiteSignature, Axi4Signature, AxiResponse
 from nestwalk.bus.translation import Access, TranslationRequest, TranslationResponse
 from nestwalk.config import IommuConfig
@@ -10,7 +12,8 @@ from nestwalk.config import IommuConfig
 __all__ = ["ADDRESS", "COUNT", "CYCLES", "DOORBELL", "SCRATCH", "StandIn"]
 
 SCRATCH, COUNT, ADDRESS, DOORBELL, CYCLES = 0x00, 0x08, 0x10, 0x18, 0x20
-"""Registers, 64 bits each: read/write; requests accepted; where the doorbell writes; what it writes; cycles since reset."""
+"""Registers of 64 bits: read/write; requests accepted; where the doorbell writes; what it writes; cycles since
+reset."""
 
 _READ_IDS = 4
 _ATOMIC_ID = 8
@@ -19,9 +22,10 @@ _ATOMIC_ID = 8
 class StandIn(wiring.Component):
     """Answers a read with what memory holds at the request's address, in no cycle of its own.
 
-    The AXI id is the two lowest bits of the source id, the number of beats less one the lowest 8 bits of the PASID, 8 bytes are read
-    with ``one_dword`` and 16 without. An atomic request sets bit 5 of 8 bytes by an exclusive pair. ``granted`` says that the memory
-    did it, ``fault`` is the AXI response. A write to the doorbell register writes 8 bytes to memory and raises ``irq_fault``.
+    The AXI id is the two lowest bits of the source id, the number of beats less one the lowest 8 bits of the PASID; a
+    beat has 8 bytes with ``one_dword`` and the bus' width without. An atomic request sets bit 5 of 8 bytes by an
+    exclusive pair. ``granted`` says that the memory did it, ``fault`` is the AXI response. ``execute`` breaks the
+    protocol (a wrapping burst). A write to the doorbell register writes 8 bytes to memory and raises ``irq_fault``.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -53,12 +57,13 @@ class StandIn(wiring.Component):
         request, response, mem = self.request, self.response, self.mem
         payload = request.payload
         outstanding = Signal(range(1024))
+        lane = exact_log2(self.cfg.mem_data_width // 64)  # bits that name 64 bits of the bus
         queues = []
         for index in range(_READ_IDS):
-            queue = m.submodules[f"queue_{index}"] = fifo.SyncFIFO(width=self.cfg.tag_width + 1, depth=128)
+            queue = m.submodules[f"queue_{index}"] = fifo.SyncFIFO(width=self.cfg.tag_width + lane, depth=128)
             queues.append(queue)
             m.d.comb += [
-                queue.w_data.eq(Cat(payload.tag, payload.address[3])),
+                queue.w_data.eq(Cat(payload.tag, payload.address[3 : 3 + lane])),
                 queue.w_en.eq(request.valid & request.ready & (payload.source_id[:2] == index)),
                 queue.r_en.eq(mem.rvalid & mem.rready & mem.rlast & (mem.rid == index)),
             ]
@@ -72,17 +77,17 @@ class StandIn(wiring.Component):
             mem.araddr.eq(payload.address),
             mem.arid.eq(Mux(is_atomic, _ATOMIC_ID, payload.source_id[:2])),
             mem.arlen.eq(Mux(is_atomic, 0, payload.pasid[:8])),
-            mem.arsize.eq(Mux(payload.one_dword | is_atomic, 3, 4)),
-            mem.arburst.eq(1),
+            mem.arsize.eq(Mux(payload.one_dword | is_atomic, 3, 3 + lane)),
+            mem.arburst.eq(Mux(payload.execute, 2, 1)),
             mem.arlock.eq(is_atomic),
         ]
         m.d.sync += outstanding.eq(outstanding + started - finished)
-        data, tag, upper = Signal(self.cfg.mem_data_width), Signal(self.cfg.tag_width), Signal()
+        data, tag, word = Signal(self.cfg.mem_data_width), Signal(self.cfg.tag_width), Signal(lane)
         m.d.comb += data.eq(mem.rdata)
         with m.Switch(mem.rid):
             for index, queue in enumerate(queues):
                 with m.Case(index):
-                    m.d.comb += Cat(tag, upper).eq(queue.r_data)
+                    m.d.comb += Cat(tag, word).eq(queue.r_data)
         with m.If(~atomic):
             m.d.comb += [
                 mem.rready.eq(response.ready | ~mem.rlast),
@@ -90,12 +95,13 @@ class StandIn(wiring.Component):
                 response.payload.tag.eq(tag),
                 response.payload.granted.eq(~mem.rresp[1]),
                 response.payload.fault.as_value().eq(mem.rresp),
-                response.payload.address.eq(data.word_select(upper, 64)),
+                response.payload.address.eq(data.word_select(word, 64)),
             ]
 
     def _writes(self, m: Module, atomic: Signal, doorbell: Signal, address: Signal, value: Signal):
         request, response, mem = self.request, self.response, self.mem
         target, data, tag = Signal(self.cfg.haw), Signal(64), Signal(self.cfg.tag_width)
+        lane = exact_log2(self.cfg.mem_data_width // 64)
         code, ringing, aw_done, w_done = Signal(2), Signal(), Signal(), Signal()
         m.d.comb += [
             mem.awaddr.eq(target),
@@ -104,7 +110,7 @@ class StandIn(wiring.Component):
             mem.awburst.eq(1),
             mem.awlock.eq(atomic),
             mem.wdata.eq(data.replicate(self.cfg.mem_data_width // 64)),
-            mem.wstrb.eq(0xFF << (target[3] << 3)),
+            mem.wstrb.eq(0xFF << (target[3 : 3 + lane] << 3)),
             mem.wlast.eq(1),
         ]
         with m.If(doorbell):
@@ -120,7 +126,7 @@ class StandIn(wiring.Component):
             with m.State("READ"):
                 m.d.comb += mem.rready.eq(1)
                 with m.If(mem.rvalid):
-                    m.d.sync += [data.eq(mem.rdata.word_select(target[3], 64) | 0x20), code.eq(mem.rresp)]
+                    m.d.sync += [data.eq(mem.rdata.word_select(target[3 : 3 + lane], 64) | 0x20), code.eq(mem.rresp)]
                     m.next = "RESPOND"
                     with m.If(mem.rresp == AxiResponse.EXOKAY):
                         m.next = "WRITE"
