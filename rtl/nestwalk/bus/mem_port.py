@@ -176,7 +176,8 @@ def within(user_id, ids: range):
     """Whether ``user_id`` is one of ``ids``."""
     if len(ids) == 1:
         return user_id == ids.start
-    return (user_id >= ids.start) & (user_id < ids.stop)
+    below = user_id < ids.stop
+    return (user_id >= ids.start) & below if ids.start else below  # no comparison with 0: linters object
 
 
 def strobes(address, size, data_width: int):

@@ -68,11 +68,19 @@ class Queue(wiring.Component):
                 m.d.sync += self.o.payload.eq(oldest)
             with m.Else():
                 m.d.sync += self.o.payload.eq(self.i.payload)
-        if self.depth > 1:
-            self._store(m, push=put & (stored | ~advance), pop=stored & advance, stored=stored, oldest=oldest)
+        m.d.comb += stored.eq(self.level > 1)
+        push, pop = put & (stored | ~advance), stored & advance
+        if self.depth == 2:
+            # A RAM of one row would have an address of no bits.
+            held = Signal.like(self.i.payload)
+            m.d.comb += oldest.eq(held)
+            with m.If(push):
+                m.d.sync += held.eq(self.i.payload)
+        elif self.depth > 2:
+            self._store(m, push=push, pop=pop, oldest=oldest)
         return m
 
-    def _store(self, m: Module, *, push, pop, stored, oldest):
+    def _store(self, m: Module, *, push, pop, oldest):
         """The items behind the output register."""
         rows = self.depth - 1
         m.submodules.ram = ram = memory.Memory(shape=self._shape, depth=rows, init=[])
@@ -89,7 +97,6 @@ class Queue(wiring.Component):
             write.en.eq(push),
             write.data.eq(self.i.payload),
             oldest.eq(read.data),
-            stored.eq(self.level > 1),
         ]
         tail = Signal(range(rows))
         head = Signal(range(rows))

@@ -175,7 +175,10 @@ class BlockCache(wiring.Component):
         counter = Signal(steps_log2 + 1)
         last = Signal(steps_log2 + 1)
         # The probe's key and then its hash are registered, so the counter runs two steps ahead.
-        plan = self.format.probe(offered.payload, counter[self._spread_bits :], self._index_bits)
+        # Probing is for caches of more rows than the smallest probe takes.
+        plan = None
+        if self._index_bits > self._spread_bits + 1:
+            plan = self.format.probe(offered.payload, counter[self._spread_bits :], self._index_bits)
         probing = Signal()
         count = C(self.shape.sets - 1, steps_log2 + 1)
         if plan is not None:
@@ -243,8 +246,8 @@ class BlockCache(wiring.Component):
             m.d.comb += matched[way].eq(Mux(third["fill"], fill_held.all(), scan_held.all()) & valid[way])
 
         rotation = Signal(self.shape.ways, init=1)
-        free = [~valid[way] & valid[:way].all() for way in ways]
-        victim = Mux(matched.any(), matched, Mux(valid.all(), rotation, Cat(free)))
+        free = ~valid & (valid + 1)  # the lowest way that is not valid
+        victim = Mux(matched.any(), matched, Mux(valid.all(), rotation, free))
         enable, entry = Signal(self.shape.ways), Signal(self.format.entry)
         m.d.sync += [self._writing.eq(0), self.filled.eq(third["fill"])]
         m.d.sync += self.evicted.eq(third["fill"] & ~matched.any() & valid.all())
@@ -252,7 +255,8 @@ class BlockCache(wiring.Component):
         with m.If(third["fill"]):
             m.d.sync += self._filling.eq(0)
             m.d.sync += [self._writing.eq(1), enable.eq(victim), entry.eq(self.fill.payload), entry.valid.eq(1)]
-            m.d.sync += rotation.eq(rotation.rotate_left(1))
+            if self.shape.ways > 1:
+                m.d.sync += rotation.eq(rotation.rotate_left(1))
             m.d.comb += self.fill.ready.eq(1)
         with m.Elif(third["scan"] & matched.any()):
             m.d.sync += [self._writing.eq(1), enable.eq(matched), entry.eq(Const(0, len(entry.as_value())))]

@@ -61,7 +61,7 @@ class RegisterCache(wiring.Component):
             m.d.sync += covered[n].eq(Cat(covered_terms).all() & entry.valid)
 
         valid = Cat(entry.valid for entry in entries)
-        free = Cat(~valid[n] & valid[:n].all() for n in range(self.entries))
+        free = ~valid & (valid + 1)  # the lowest entry that is not valid
         rotation = Signal(self.entries, init=1)
         victim = Signal(self.entries)
         m.d.comb += victim.eq(Mux(same.any(), same, Mux(valid.all(), rotation, free)))
@@ -83,7 +83,8 @@ class RegisterCache(wiring.Component):
                 m.next = "IDLE"
             with m.State("WRITE"):
                 m.d.comb += [self.fill.ready.eq(1), self.filled.eq(1), self.evicted.eq(~same.any() & valid.all())]
-                m.d.sync += rotation.eq(rotation.rotate_left(1))
+                if self.entries > 1:
+                    m.d.sync += rotation.eq(rotation.rotate_left(1))
                 for n, entry in enumerate(entries):
                     with m.If(victim[n]):
                         m.d.sync += [entry.eq(self.fill.payload), entry.valid.eq(1)]

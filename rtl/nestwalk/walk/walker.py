@@ -93,7 +93,6 @@ class Walker(wiring.Component):
 
     def __init__(self, cfg: IommuConfig):
         self.cfg = cfg
-        self._slots = cfg.walk_slots
         super().__init__(
             {
                 "miss": In(stream.Signature(Miss(cfg))),
@@ -109,7 +108,7 @@ class Walker(wiring.Component):
                 "invalidation": In(Invalidation),
                 "overtaken": Out(1),
                 "drained": Out(1),
-                "walks": Out(range(self._slots + 1)),
+                "walks": Out(range(self.cfg.walk_slots + 1)),
                 "started": Out(1),
             }
         )
@@ -118,11 +117,11 @@ class Walker(wiring.Component):
         m = Module()
         cfg = self.cfg
         m.submodules.structures = self._structures = StructureReader(cfg)
-        m.submodules.reads = self._reads = Queue(MemoryRead(cfg), self._slots)
+        m.submodules.reads = self._reads = Queue(MemoryRead(cfg), self.cfg.walk_slots)
         m.submodules.tables = self._tables = TableStep(cfg)
         m.submodules.pages = self._pages = PageStep(cfg)
         m.submodules.results = self._results = WalkResults(cfg)
-        self._in_use, self._known, self._overtaken = (Signal(self._slots, name=n) for n in ("in_use", "known", "late"))
+        self._in_use, self._known, self._overtaken = (Signal(self.cfg.walk_slots, name=n) for n in ("in_use", "known", "late"))
         self._requests = self._ram(m, "requests", TranslationRequest(cfg))
         self._spaces = self._ram(m, "spaces", AddressSpace(cfg))
         self._progress = self._ram(m, "progress", Progress(cfg))
@@ -137,7 +136,7 @@ class Walker(wiring.Component):
 
     def _ram(self, m, name, shape):
         """One word for each slot: a write port and an asynchronous read port."""
-        memory = Memory(shape=shape, depth=self._slots, init=[])
+        memory = Memory(shape=shape, depth=self.cfg.walk_slots, init=[])
         m.submodules[name] = memory
         return memory.write_port(), memory.read_port(domain="comb")
 
@@ -153,8 +152,8 @@ class Walker(wiring.Component):
             structures.data.payload.eq(arriving.payload),
         ]
         failed = (arriving.payload.response == AxiResponse.SLVERR) | (arriving.payload.response == AxiResponse.DECERR)
-        free = Signal(range(self._slots))
-        for slot in reversed(range(self._slots)):
+        free = Signal(range(self.cfg.walk_slots))
+        for slot in reversed(range(self.cfg.walk_slots)):
             with m.If(~self._in_use[slot]):
                 m.d.comb += free.eq(slot)
         marking, mark_slot = self._elaborate_marks(m)
@@ -235,12 +234,12 @@ class Walker(wiring.Component):
 
     def _elaborate_marks(self, m):
         """Count through the slots while an invalidation asks for it."""
-        slot, finished, settle = Signal(range(self._slots)), Signal(), Signal(2)
+        slot, finished, settle = Signal(range(self.cfg.walk_slots)), Signal(), Signal(2)
         marking = {"wanted": Signal(name="mark_wanted"), "granted": Signal(name="mark_granted")}
         m.d.comb += marking["wanted"].eq(self.overtake & ~finished)
         with m.If(marking["granted"]):
             m.d.sync += slot.eq(slot + 1)
-            with m.If(slot == self._slots - 1):
+            with m.If(slot == self.cfg.walk_slots - 1):
                 m.d.sync += [slot.eq(0), finished.eq(1), settle.eq(3)]
         with m.If(settle.any()):
             m.d.sync += settle.eq(settle - 1)
