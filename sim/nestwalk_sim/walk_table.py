@@ -2,10 +2,12 @@
 
 from typing import NamedTuple
 
+from rich.table import Table
+
 from .builders.layouts import LAYOUTS
 from .model import FAULT_CONDITIONS, AccessKind, MemoryAccess, Mode, Result, Structure
 
-__all__ = ["WalkStep", "verdict", "walk_as_dict", "walk_steps"]
+__all__ = ["WalkStep", "steps_table", "verdict", "walk_as_dict", "walk_steps"]
 
 _LEVEL_NAMES = {5: "PML5E", 4: "PML4E", 3: "PDPE", 2: "PDE", 1: "PTE"}
 
@@ -129,3 +131,19 @@ def walk_as_dict(result: Result) -> dict[str, object]:
             for step in walk_steps(result)
         ],
     }
+
+
+def steps_table(result: Result) -> Table:
+    """The accesses of a walk as a table for a terminal, the second stage of a nested walk indented."""
+    steps = walk_steps(result)
+    nested = any(step.guest_address is not None for step in steps)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", justify="right")
+    for name in ("entry", "address", "guest address")[: 3 if nested else 2]:
+        table.add_column(name, no_wrap=True)
+    table.add_column("content", overflow="fold")
+    for number, step in enumerate(steps, 1):
+        guest = "" if step.guest_address is None else f"{step.guest_address:#x}"
+        cells = ["  " * step.depth + step.title, f"{step.access.address:#x}", *[guest] * nested, step.text]
+        table.add_row(str(number), *cells)
+    return table

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from ..capture import Capture, Phase, Probe, find_capture, load_capture
 from ..errors import UserError
@@ -12,7 +11,7 @@ from ..files import write_json
 from ..memory import Memory
 from ..model import Access, Request, Result, model_preset, translate
 from ..replay import ReplayReport
-from ..walk_table import verdict, walk_as_dict, walk_steps
+from ..walk_table import steps_table, verdict, walk_as_dict
 from .options import Json, Preset
 from .replay import EngineName, run_engine
 
@@ -95,18 +94,7 @@ def _print(capture: Capture, index: int, request: Request, result: Result) -> No
     pasid = "" if request.pasid is None else f" PASID {request.pasid}"
     who = f"{capture.name}, {capture.phases[index].name}: SID {request.source_id:#06x}{pasid}"
     console.print(f"{who}, {request.access.name.lower()} {request.address:#x}", highlight=False)
-    steps = walk_steps(result)
-    nested = any(step.guest_address is not None for step in steps)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("", justify="right")
-    for name in ("entry", "address", "guest address")[: 3 if nested else 2]:
-        table.add_column(name, no_wrap=True)
-    table.add_column("content", overflow="fold")
-    for number, step in enumerate(steps, 1):
-        guest = "" if step.guest_address is None else f"{step.guest_address:#x}"
-        cells = ["  " * step.depth + step.title, f"{step.access.address:#x}", *[guest] * nested, step.text]
-        table.add_row(str(number), *cells)
-    console.print(table)
+    console.print(steps_table(result))
     console.print(verdict(result), style="green" if result.granted else "red", highlight=False)
 
 
