@@ -40,6 +40,7 @@ class Bench:
         self.patient = "latency" not in timing  # with fixed latency the caches answer at once, too
         self.events: list[tuple] = []
         self.drained = True
+        self.caches_busy = False
         self.offset = 0  # where software writes next, in bytes
         self.memory.before = self._before
 
@@ -101,7 +102,8 @@ class Bench:
         drained_in = 0
         ctx.set(queue.drained, 1)
         while True:
-            ctx.set(queue.invalidations.ready, not self.patient or self.rng.random() < 0.3)
+            willing = not self.patient or self.rng.random() < 0.3
+            ctx.set(queue.invalidations.ready, willing and not self.caches_busy)
             ctx.set(queue.messages.ready, not self.patient or self.rng.random() < 0.3)
             _clk, _rst, *values = await ctx.tick().sample(
                 *(queue.invalidations.valid, queue.invalidations.ready, queue.invalidations.payload),
@@ -345,6 +347,35 @@ def test_stays_off_while_stopped_but_reports_enabled(rng):
 
     bench.run(software)
     assert bench.memory.read(STATUS, 4) == 5
+
+
+def test_forgets_what_it_fetched_before_a_stop(rng):
+    """Another unit's error (ITE) comes and goes while a descriptor executes; software changes those behind it."""
+    bench = Bench(rng, wide=True, mode=1)
+    control = bench.control
+    first = 6 | 2 << 4
+    renewed = [legal_descriptor(rng, DEFAULT, scalable=True) for _ in range(6)]
+
+    async def software(ctx):
+        bench.caches_busy = True
+        for value in [first] + [wait_descriptor(interrupt=True)] * 6:
+            bench.place(value)
+        bench.enable(ctx)
+        bench.submit(ctx)
+        await ctx.tick().until(bench.queue.invalidations.valid)
+        await ctx.tick().repeat(200)
+        ctx.set(control.stopped, 1)
+        await ctx.tick()
+        bench.offset = 32
+        for value in renewed:
+            bench.place(value)
+        ctx.set(control.stopped, 0)
+        await ctx.tick()
+        bench.caches_busy = False
+        await bench.until_empty(ctx)
+
+    bench.run(software)
+    assert bench.events == expected_events([first, *renewed], DEFAULT, scalable=True)
 
 
 @pytest.mark.parametrize("latency", [4, 50])
