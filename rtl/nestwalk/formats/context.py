@@ -107,7 +107,7 @@ class ScalableContextEntry(FixedStructure):
         return (Value.cast(pasid)[13:] >> self.pdts).any()
 
     def invalid_programming(self) -> Value:
-        """PRE without DTE, or RID_PASID beyond the directory (SCT.4.1, SCT.4.2); needs both pieces. EPTR is reserved."""
+        """PRE without DTE, or RID_PASID beyond the directory (SCT.4.1, SCT.4.2); both pieces. EPTR is reserved."""
         return (self.pre & ~self.dte) | self.pasid_beyond_directory(self.rid_pasid)
 
 

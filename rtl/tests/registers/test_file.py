@@ -167,6 +167,27 @@ def test_root_pointer_status_falls_with_the_command():
     assert seen == [0, 0, 0, 1] * 2
 
 
+def test_root_pointer_status_falls_behind_an_unfinished_command():
+    """A command given too early waits, and does not look finished."""
+    dut = RegisterFile(CFG)
+    seen = []
+
+    async def command(ctx, **fields):
+        await write(ctx, dut.csr, "GCMD", **fields)
+        ctx.set(dut.global_invalidate_done, 1)
+        await ctx.tick().repeat(3)
+        ctx.set(dut.global_invalidate_done, 0)
+        seen.append((await read(ctx, dut.csr, "GSTS"))["RTPS"])
+
+    async def testbench(ctx):
+        await command(ctx, SRTP=1)
+        await command(ctx, TE=1)  # never drained
+        await command(ctx, TE=1, SRTP=1)
+
+    simulate(dut, testbench)
+    assert seen == [1, 1, 0]
+
+
 def test_register_based_invalidation_fails_at_once():
     dut = RegisterFile(CFG)
     results = []
@@ -284,6 +305,19 @@ def test_faults_are_drained_the_way_a_driver_does(rng):
             status = await read(ctx, csr, "FSTS")
             assert (status["PPF"], status["PFO"]) == (0, 0)
             assert not ctx.get(dut.irq_fault)
+        await overflow_alone_keeps_others_quiet(ctx)
+
+    async def overflow_alone_keeps_others_quiet(ctx):
+        for _ in range(CFG.fault_records + 1):
+            await send(ctx, dut.faults, {"reason": FaultReason.SSS_2})
+        for index in range(CFG.fault_records):
+            await access_write(ctx, csr, FAULT_RECORD_OFFSET + 16 * index + 8, 0x8000_0000 << 32, 0xF0)
+        ctx.set(dut.queue.error, 1)
+        await ctx.tick()
+        ctx.set(dut.queue.error, 0)
+        status = await read(ctx, csr, "FSTS")
+        assert (status["PPF"], status["PFO"], status["IQE"]) == (0, 1, 1)
+        assert len(unit.messages) == 4, "the message of the storm, and none for the queue"
 
     unit.run(testbench)
     assert drained == [(source_id, source_id, FaultReason.SSS_2) for source_id in sent]
