@@ -2,7 +2,7 @@
 
 from ..model.request import Request
 from ..replay import Answer
-from . import unit
+from .unit import Bench
 
 __all__ = ["BenchTransport"]
 
@@ -22,7 +22,7 @@ class BenchTransport:
         Bytes of host memory that exist, from address 0 on.
     """
 
-    def __init__(self, bench: unit.Bench, memory_size: int):
+    def __init__(self, bench: Bench, memory_size: int):
         self.bench = bench
         self.memory = bench.memory
         self.memory.add_pages(range(0, memory_size, 4096))
@@ -53,7 +53,7 @@ class BenchTransport:
 
     async def translate(self, request: Request) -> Answer:
         """Send one request and wait for its answer."""
-        answer = (await self.bench.translate([unit.Request(*request)]))[0]
+        answer = (await self.bench.translate([request]))[0]
         granted = bool(answer["granted"])
         size = int(answer["page_size"])
         return Answer(granted, int(answer["address"]), size, None if granted else int(answer["fault"]))

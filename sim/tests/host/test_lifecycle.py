@@ -9,10 +9,8 @@ from nestwalk_sim.demo.report import StoryReport
 from nestwalk_sim.demo.story import MEMORY_SIZE, tell
 from nestwalk_sim.host.device import Device
 from nestwalk_sim.host.domain import PagingDomain
-from nestwalk_sim.host.endpoint import DmaFault
 from nestwalk_sim.host.guest import READ_WRITE
 from nestwalk_sim.host.ioasid import IoasidSet
-from nestwalk_sim.host.vmm import VirtualMachine
 from nestwalk_sim.host.vtd import descriptors, pasid
 from nestwalk_sim.host.vtd.page_tables import FIRST_STAGE, PageTable
 from nestwalk_sim.host.vtd.pages import poison
@@ -20,7 +18,8 @@ from nestwalk_sim.host.vtd.qi import InvalidationQueue
 from nestwalk_sim.host.vtd.unit import Iommu
 from nestwalk_sim.model import AccessKind
 from nestwalk_sim.model_unit import ModelTransport
-from sim.tests.host.bringup import ADDRESS, BASE, GUEST_PASID, HOST_PASID, MEMORY, Platform, fault_of
+from sim.tests.host.bringup import ADDRESS, GUEST_PASID, HOST_PASID, MEMORY, Platform, fault_of
+from sim.tests.host.random_life import live
 
 
 def story(*, caching_mode: bool = False) -> tuple[StoryReport, ModelTransport]:
@@ -162,71 +161,5 @@ def test_host_freed_pages_are_poisoned_and_freed_after_the_flush():
 
 
 def test_host_two_guests_random_life(rng: random.Random):
-    """Random map, unmap, remap, balloon, rebind and DMA of two guests with equal PASIDs, against their expected
-    memory.
-    """
-    pages = [ADDRESS + 4096 * number for number in range(6)]
-
-    async def scenario():
-        transport = ModelTransport(MEMORY)
-        iommu = await Iommu.create(transport, 0, MEMORY)
-        await iommu.enable()
-        device = Device(0x0208, "shared")
-        await iommu.add_device(device)
-        machines = [await VirtualMachine.create(iommu, name, BASE, 64) for name in ("red", "blue")]
-        processes = [await machine.guest.spawn(GUEST_PASID) for machine in machines]
-        endpoint = Platform(transport, iommu, machines[0], processes[0], device).endpoint()
-        expected: list[dict[int, bytes]] = [{}, {}]
-        counts = {"granted": 0, "blocked": 0}
-
-        async def toggle_page(which: int, page: int) -> None:
-            machine, process = machines[which], processes[which]
-            if page not in expected[which]:
-                await process.map(page)
-                expected[which][page] = bytes(8)
-                return
-            freed = await process.unmap(page)
-            if GUEST_PASID in machine.host_pasids:
-                await machine.invalidate(device, GUEST_PASID, page, 4096, leaf=len(freed) == 1)
-            for address in freed:
-                await machine.guest.pages.free(address)
-            del expected[which][page]
-
-        async def toggle_binding(which: int, page: int) -> None:
-            if not await machines[which].unbind(device, GUEST_PASID):
-                await machines[which].bind(device, processes[which])
-
-        async def replace_frame(which: int, page: int) -> None:
-            if page in expected[which]:
-                address = await processes[which].translate(page)
-                await machines[which].take_page(address)
-                await machines[which].give_page(address)
-                expected[which][page] = bytes(8)
-
-        async def transfer(which: int, page: int) -> None:
-            host_pasid = machines[which].host_pasids.get(GUEST_PASID)
-            content = rng.randbytes(8)
-            try:
-                if rng.random() < 0.5:
-                    await endpoint.write(page, content, host_pasid or 1 << 19)
-                    expected[which][page] = content
-                else:
-                    assert await endpoint.read(page, 8, host_pasid or 1 << 19) == expected[which][page]
-                assert host_pasid is not None
-                assert page in expected[which]
-                counts["granted"] += 1
-            except DmaFault:
-                assert host_pasid is None or page not in expected[which]
-                counts["blocked"] += 1
-
-        actions = [toggle_page] * 3 + [toggle_binding, replace_frame] + [transfer] * 8
-        for which in (0, 1):
-            await toggle_binding(which, 0)
-        for _ in range(800):
-            await rng.choice(actions)(rng.randrange(2), rng.choice(pages))
-            for process, contents in zip(processes, expected, strict=True):
-                for page, content in contents.items():
-                    assert await process.read(page, 8) == content
-        assert min(counts.values()) > 20, counts
-
-    asyncio.run(scenario())
+    counts = asyncio.run(live(ModelTransport(MEMORY), rng, 800))
+    assert min(counts.values()) > 20, counts

@@ -1,0 +1,9 @@
+"""Runs `tb_host`: the host stack on the hardware."""
+
+from nestwalk.config import PRESETS
+from nestwalk_sim.rtl.run import run_tests
+
+
+def test_host_stack_on_the_hardware(seed: int):
+    tests = run_tests(PRESETS["DEFAULT"], "cocotb_tests.tb_host", seed=seed)
+    assert len(tests) == 5, tests
