@@ -86,7 +86,8 @@ def _progress(capture: Capture) -> Iterator[Told]:
 
 def _print(report: ReplayReport) -> None:
     console = Console()
-    table = Table(title=f"{report.capture} on {report.engine} ({report.preset})", title_justify="left")
+    console.print(f"{report.capture} on {report.engine} ({report.preset})", highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("phase", no_wrap=True)
     for name in ("descriptors", "requests", "granted", "agree", "reads", "cycles"):
         table.add_column(name, justify="right", no_wrap=True)
