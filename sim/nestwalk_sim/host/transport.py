@@ -75,7 +75,7 @@ class HostMemory:
         await self._transport.write_memory(address, content)
 
 
-async def poll(transport: Transport, done: Callable[[], Awaitable[bool]], what: str, attempts: int = 2000) -> None:
+async def poll(transport: Transport, done: Callable[[], Awaitable[bool]], what: str, attempts: int = 100_000) -> None:
     """Wait until ``done`` answers true, looking at most ``attempts`` times.
 
     Raises
