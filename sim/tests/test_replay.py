@@ -207,7 +207,7 @@ def test_a_report_survives_json():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--preset", "HUGE"], "unknown preset 'HUGE': choose one of DEFAULT, FULL, TINY"),
+        (["--preset", "HUGE"], "unknown preset 'HUGE': choose one of DEFAULT, FULL, TINY, FORMAL"),
         (["--waves"], "--waves needs --engine rtl"),
     ],
 )

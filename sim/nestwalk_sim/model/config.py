@@ -135,6 +135,18 @@ MODEL_PRESETS: dict[str, ModelConfig] = {
     "DEFAULT": ModelConfig(),
     "FULL": ModelConfig(),
     "TINY": ModelConfig(device_tlb=False, page_requests=False),
+    "FORMAL": ModelConfig(
+        haw=32,
+        mgaw=39,
+        second_stage_levels=frozenset({3}),
+        first_stage_5_level=False,
+        first_stage_1g=False,
+        second_stage_1g=False,
+        pasid_bits=8,
+        domain_bits=4,
+        device_tlb=False,
+        page_requests=False,
+    ),
 }
 """What the presets of the unit announce."""
 

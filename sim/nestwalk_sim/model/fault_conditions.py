@@ -69,6 +69,11 @@ def _pasid(config: ModelConfig) -> bool:
     return config.pasid
 
 
+def _wide_pasid(config: ModelConfig) -> bool:
+    """Whether a PASID can be too large for the smallest directory."""
+    return config.pasid and config.pasid_bits > 13
+
+
 def _narrow_pasid(config: ModelConfig) -> bool:
     return config.pasid and config.pasid_bits < 20
 
@@ -203,7 +208,7 @@ FAULT_CONDITIONS: dict[str, FaultCondition] = {
     "SCT.4.3": _row(0x43, True, "EPTR without PASIDE", "UR | CA | UR", _pasid_in_translated, True),
     "SCT.5": _row(0x44, True, "DTE clear", "- | UR | UR", _scalable),
     "SCT.6": _row(0x45, True, "PASIDE clear", "UR (P) | UR (P) | -", _scalable, True),
-    "SCT.7": _row(0x46, True, "PASID beyond the PASID directory", _PASID_ONLY, _pasid, True),
+    "SCT.7": _row(0x46, True, "PASID beyond the PASID directory", _PASID_ONLY, _wide_pasid, True),
     "SCT.8": _row(0x47, True, "PRE clear", "- | - | -", _scalable, True),
     "SCT.9": _row(0x48, True, "PASID equal to RID_PASID", _PASID_ONLY, _pasid, True),
     "SCT.10": _row(0x49, True, "EPTR clear", "- | - | UR (P)", _pasid_in_translated),

@@ -4,7 +4,7 @@ import pytest
 
 from nestwalk_sim.builders import Coverage, Expectation, random_scenarios
 from nestwalk_sim.builders.random_scenario import ScenarioKind
-from nestwalk_sim.model import AccessKind, ModelConfig, translate
+from nestwalk_sim.model import MODEL_PRESETS, AccessKind, ModelConfig, translate
 
 CONFIGURATIONS = {
     "default": (ModelConfig(), 20_000),
@@ -49,6 +49,7 @@ CONFIGURATIONS = {
         ),
         4000,
     ),
+    "formal": (MODEL_PRESETS["FORMAL"], 3000),
     "legacy only": (
         ModelConfig(
             scalable_mode=False,
