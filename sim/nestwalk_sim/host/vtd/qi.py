@@ -17,6 +17,9 @@ __all__ = ["InvalidationQueue"]
 DONE = 0x00D0_0000
 """Upper bits of the status that a completed wait descriptor writes; its slot number fills the rest."""
 
+PATIENCE = 2000
+"""Looks at the status word for each descriptor queued before the unit counts as silent: some sweep whole caches."""
+
 MENDABLE_ERRORS = {2: "descriptor fetch", 3: "descriptor type", 4: "reserved field"}
 """IQEI codes that belong to the descriptor at the head, so that replacing it mends the queue (§1.11)."""
 
@@ -95,7 +98,7 @@ class InvalidationQueue:
         async def empty() -> bool:
             return (await self._regs.read("IQH"))["QH"] == (await self._regs.read("IQT"))["QT"]
 
-        await poll(self._transport, empty, "invalidation queue empty")
+        await poll(self._transport, empty, "invalidation queue empty", PATIENCE * self.slots)
         await self._regs.global_command("QIE", False, trace)
         self._tail = 0
 
@@ -126,16 +129,22 @@ class InvalidationQueue:
         batch = None
         while batch is None:
             # Not under the mutex: who frees slots may need it to mend the queue first.
-            await poll(self._transport, lambda: self._has_room(needed), "room in the invalidation queue")
+            room = f"{needed} free slots in the invalidation queue"
+            await poll(self._transport, lambda: self._has_room(needed), room, PATIENCE * self.slots)
             async with self._mutex:
                 if await self._has_room(needed):
                     batch = await self._post(descriptors, trace, fence, drain_page_requests)
         try:
-            await poll(self._transport, lambda: self._completed(batch), f"wait descriptor in slot {batch.slots[-1]}")
+            what = f"wait descriptor in slot {batch.slots[-1] % self.slots}"
+            await poll(self._transport, lambda: self._completed(batch), what, PATIENCE * self._ahead(batch))
         finally:
             self._retire(batch)
         if batch.error is not None:
             raise IommuError(errno.EINVAL, batch.error)
+
+    def _ahead(self, batch: _Batch) -> int:
+        """Descriptors that the unit may have to execute before the batch is done."""
+        return sum(len(other.slots) for other in self._batches[: self._batches.index(batch) + 1])
 
     async def _has_room(self, needed: int) -> bool:
         return self._used + needed < self.slots
