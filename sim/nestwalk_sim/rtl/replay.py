@@ -31,6 +31,8 @@ LATENCY = 30
 
 _QUEUE_REGION = 8 * PAGE_SIZE
 _SCALABLE_MODE = 1
+_PIECE = 32
+"""Descriptors queued at once: page-selective ones may sweep a cache each, and the driver's patience has an end."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,12 @@ class RtlEngine:
         self._queue = None
 
     async def _submit(self, descriptors: Sequence[Descriptor]) -> None:
-        """Queue descriptors in pieces that fit, each ending with a wait."""
+        """Queue descriptors in pieces, each ending with a wait."""
         if self._queue is None:
             raise RuntimeError("invalidation before the unit was enabled")
-        piece = self._queue.slots - 2
-        for start in range(0, len(descriptors), piece):
+        for start in range(0, len(descriptors), _PIECE):
             trace = self._log.trace("invalidate", "R6")
-            await self._queue.submit_sync(descriptors[start : start + piece], trace)
+            await self._queue.submit_sync(descriptors[start : start + _PIECE], trace)
 
 
 def _answer(granted: int, address: int, page_size: int, fault: int) -> Answer:

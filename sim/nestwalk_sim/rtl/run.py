@@ -2,7 +2,7 @@
 
 A coroutine of any importable module takes the `nestwalk_sim.rtl.unit.Bench` and picklable arguments, and returns
 something picklable; `run_in_simulation` starts the simulator for it. Job, result and progress go through a temporary
-folder. """
+folder."""
 
 import contextlib
 import json

@@ -106,7 +106,7 @@ class Bench:
         cocotb's handle of ``bench.sv``.
 
     Every ``await`` raises `BenchError` when the unit has broken a protocol meanwhile, and `Hang` when what it waits
-    for does not happen. """
+    for does not happen."""
 
     def __init__(self, dut):
         self._library = library()
