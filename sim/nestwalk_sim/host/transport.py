@@ -6,7 +6,10 @@ from typing import Protocol
 
 from .errors import IommuError
 
-__all__ = ["HostMemory", "Memory", "Mutex", "Transport", "poll"]
+__all__ = ["ATTEMPTS", "HostMemory", "Memory", "Mutex", "Transport", "poll"]
+
+ATTEMPTS = 2000
+"""Looks at a register before the unit counts as silent."""
 
 
 class Transport(Protocol):
@@ -75,7 +78,7 @@ class HostMemory:
         await self._transport.write_memory(address, content)
 
 
-async def poll(transport: Transport, done: Callable[[], Awaitable[bool]], what: str, attempts: int = 100_000) -> None:
+async def poll(transport: Transport, done: Callable[[], Awaitable[bool]], what: str, attempts: int = ATTEMPTS) -> None:
     """Wait until ``done`` answers true, looking at most ``attempts`` times.
 
     Raises

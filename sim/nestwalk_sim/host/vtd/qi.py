@@ -7,7 +7,7 @@ from typing import Self
 
 from ..errors import IommuError
 from ..log import Trace
-from ..transport import Mutex, Transport, poll
+from ..transport import ATTEMPTS, Mutex, Transport, poll
 from .descriptors import Descriptor, Wait
 from .pages import PAGE_SIZE, PageAllocator
 from .regs import Registers
@@ -17,8 +17,8 @@ __all__ = ["InvalidationQueue"]
 DONE = 0x00D0_0000
 """Upper bits of the status that a completed wait descriptor writes; its slot number fills the rest."""
 
-PATIENCE = 2000
-"""Looks at the status word for each descriptor queued before the unit counts as silent: some sweep whole caches."""
+PATIENCE = 200
+"""Looks at the queue for each descriptor in it before the unit counts as silent: some sweep whole caches."""
 
 MENDABLE_ERRORS = {2: "descriptor fetch", 3: "descriptor type", 4: "reserved field"}
 """IQEI codes that belong to the descriptor at the head, so that replacing it mends the queue (§1.11)."""
@@ -98,7 +98,7 @@ class InvalidationQueue:
         async def empty() -> bool:
             return (await self._regs.read("IQH"))["QH"] == (await self._regs.read("IQT"))["QT"]
 
-        await poll(self._transport, empty, "invalidation queue empty", PATIENCE * self.slots)
+        await poll(self._transport, empty, "invalidation queue empty", self._patience(self.slots))
         await self._regs.global_command("QIE", False, trace)
         self._tail = 0
 
@@ -130,21 +130,23 @@ class InvalidationQueue:
         while batch is None:
             # Not under the mutex: who frees slots may need it to mend the queue first.
             room = f"{needed} free slots in the invalidation queue"
-            await poll(self._transport, lambda: self._has_room(needed), room, PATIENCE * self.slots)
+            await poll(self._transport, lambda: self._has_room(needed), room, self._patience(self.slots))
             async with self._mutex:
                 if await self._has_room(needed):
                     batch = await self._post(descriptors, trace, fence, drain_page_requests)
         try:
             what = f"wait descriptor in slot {batch.slots[-1] % self.slots}"
-            await poll(self._transport, lambda: self._completed(batch), what, PATIENCE * self._ahead(batch))
+            ahead = sum(len(other.slots) for other in self._batches[: self._batches.index(batch) + 1])
+            await poll(self._transport, lambda: self._completed(batch), what, self._patience(ahead))
         finally:
             self._retire(batch)
         if batch.error is not None:
             raise IommuError(errno.EINVAL, batch.error)
 
-    def _ahead(self, batch: _Batch) -> int:
-        """Descriptors that the unit may have to execute before the batch is done."""
-        return sum(len(other.slots) for other in self._batches[: self._batches.index(batch) + 1])
+    @staticmethod
+    def _patience(descriptors: int) -> int:
+        """Looks before a unit with so many descriptors to execute counts as silent."""
+        return ATTEMPTS + PATIENCE * descriptors
 
     async def _has_room(self, needed: int) -> bool:
         return self._used + needed < self.slots
