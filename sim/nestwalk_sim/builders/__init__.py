@@ -4,6 +4,7 @@ from .coverage import Coverage
 from .layouts import LAYOUTS, Field, decode, encode, replace_fields
 from .paging import FirstStageTables, GuestSpace, HostSpace, Mapping, PageTables, Place, SecondStageTables
 from .random_scenario import Draw, Scenario, ScenarioKind, random_scenarios
+from .shapes import Expectation, Shape, legacy_shapes, scalable_shapes
 from .structures import (
     LegacyTables,
     ScalableTables,
@@ -13,7 +14,6 @@ from .structures import (
     pass_through_fields,
     second_stage_fields,
 )
-from .target import Expectation, Shape, legacy_shapes, scalable_shapes
 
 __all__ = [
     "LAYOUTS",

@@ -4,7 +4,7 @@ from collections import Counter
 
 from ..model import Access, Mode, ModelConfig, Result, untranslated_conditions
 from .random_scenario import Draw
-from .target import legacy_shapes, scalable_shapes
+from .shapes import legacy_shapes, scalable_shapes
 
 __all__ = ["Coverage"]
 

@@ -15,8 +15,9 @@ from ..memory import Memory
 from ..model import Access, Mode, ModelConfig, Request, UnitState, untranslated_conditions
 from .defects import DEFECTS, Defect
 from .paging import HostSpace
+from .shapes import Expectation, Shape, legacy_shapes, scalable_shapes
 from .structures import LegacyTables, ScalableTables
-from .target import INTERRUPT_RANGE, Expectation, Shape, Target, build_target, legacy_shapes, scalable_shapes
+from .target import INTERRUPT_RANGE, Target, build_target
 
 __all__ = ["Draw", "Scenario", "ScenarioKind", "random_scenarios"]
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from ...model import Mode, Structure
 from ..paging import LEAF_LEVEL
+from ..shapes import Shape
 from ..structures import change_entry
-from ..target import Shape, Target
+from ..target import Target
 
 __all__ = [
     "DEFECTS",
