@@ -49,7 +49,8 @@ class MemoryIds:
 class MemoryRead(data.StructLayout):
     """A read of one naturally aligned structure.
 
-    Members: ``id`` names the reader, ``address`` (bytes) is aligned to the size, ``size`` is log2 of the bytes (3 to 6), and
+    Members: ``id`` names the reader, ``address`` (bytes) is aligned to the size, ``size`` is log2 of the bytes (3 to
+    6), and
     ``exclusive`` asks for an AXI exclusive read (size 3 only).
     """
 

@@ -37,7 +37,8 @@ class TranslationRequest(data.StructLayout):
     """One request to translate.
 
     ``tag`` is unique among the requests in flight; ``source_id`` is the PCI requester id; ``pasid`` counts where
-    ``pasid_valid``; ``privileged`` and ``execute`` count for requests with PASID; ``one_dword`` says that the access is exactly
+    ``pasid_valid``; ``privileged`` and ``execute`` count for requests with PASID; ``one_dword`` says that the access
+    is exactly
     one aligned DWORD, which tells interrupt requests in FEEx_xxxxh (§3.2).
     """
 
@@ -59,7 +60,8 @@ class TranslationRequest(data.StructLayout):
 
 
 class TranslationResponse(data.StructLayout):
-    """The answer to a request: ``granted`` with ``address`` (host, whole byte address) and the size of the page around it, or blocked
+    """The answer to a request: ``granted`` with ``address`` (host, whole byte address) and the size of the page around
+    it, or blocked
     with the fault's reason code (§4)."""
 
     def __init__(self, cfg: IommuConfig):
@@ -77,7 +79,8 @@ class TranslationResponse(data.StructLayout):
 class RootPointer(data.StructLayout):
     """Snapshot of the global configuration that a request is accepted under.
 
-    ``enabled`` is GSTS.TES; ``mode`` is RTADDR.TTM and ``root_table`` the 4 KiB page number in RTADDR, both as latched by SRTP (§1.6).
+    ``enabled`` is GSTS.TES; ``mode`` is RTADDR.TTM and ``root_table`` the 4 KiB page number in RTADDR, both as latched
+    by SRTP (§1.6).
     """
 
     def __init__(self, cfg: IommuConfig):

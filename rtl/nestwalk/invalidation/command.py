@@ -19,7 +19,8 @@ class Scope(enum.Enum, shape=3):
 class Invalidation(data.Struct):
     """One invalidation, decoded.
 
-    ``context``, ``pasid_cache`` and ``iotlb`` name the caches that it reaches; ``page`` is the address in 4 KiB pages and
+    ``context``, ``pasid_cache`` and ``iotlb`` name the caches that it reaches; ``page`` is the address in 4 KiB pages
+    and
     ``address_mask`` the log2 of the number of pages; ``hint`` is IH (keep non-leaf entries).
     """
 

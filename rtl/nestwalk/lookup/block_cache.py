@@ -1,8 +1,5 @@
 """A set-associative, skewed cache in block RAM."""
 
-import operator
-from functools import reduce
-
 from amaranth.hdl import C, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
@@ -18,7 +15,8 @@ __all__ = ["BlockCache"]
 
 
 class BlockCache(wiring.Component):
-    """Set-associative cache with a hash per way, looked up every cycle, filled and invalidated through a second RAM port.
+    """Set-associative cache with a hash per way, looked up every cycle, filled and invalidated through a second RAM
+    port.
 
     ::
 
@@ -27,15 +25,18 @@ class BlockCache(wiring.Component):
         fill ─────────────┤ read row ─> register ─> compare ─> decide ─> write one way
         invalidation ─────┘ read rows ─> register ─> compare ─> decide ─> clear the ways that it covers
 
-    The transfer on ``invalidations`` happens when every row that may hold a covered entry has been cleared. A row takes one cycle; an
-    invalidation that the format can probe takes a few rows, others take all. A fill that was begun before an invalidation was offered is
-    written before the first row is read, one that still waits then is discarded; fills go on between rows, and those come from walks
+    The transfer on ``invalidations`` happens when every row that may hold a covered entry has been cleared. A row
+    takes one cycle; an
+    invalidation that the format can probe takes a few rows, others take all. A fill that was begun before an
+    invalidation was offered is
+    written before the first row is read, one that still waits then is discarded; fills go on between rows, and those
+    come from walks
     that the invalidation did not overtake (`nestwalk.walk.walker` sees to that).
     After reset all rows are cleared, ``sets`` cycles; look-ups miss and fills wait until then.
 
     Parameters
     ----------
-    format : CacheFormat
+    cache_format : CacheFormat
         Entry, key, tags.
     shape : CacheShape
         Rows and ways.
@@ -45,7 +46,8 @@ class BlockCache(wiring.Component):
     key : In
         Key to look up, every cycle.
     way_hit, way_entry : Out
-        `LATENCY` cycles later: one-hot (at most one bit, since a fill replaces the entry of the same key) and the entry of each way.
+        `LATENCY` cycles later: one-hot (at most one bit, since a fill replaces the entry of the same key) and the
+        entry of each way.
     fill : In(stream)
         Entry to store; replaces the entry of equal key, else an invalid one, else rotates over the ways.
     invalidations : In(stream)
@@ -56,17 +58,17 @@ class BlockCache(wiring.Component):
 
     LATENCY = 3
 
-    def __init__(self, format: CacheFormat, shape: CacheShape):
-        self.format = format
+    def __init__(self, cache_format: CacheFormat, shape: CacheShape):
+        self.format = cache_format
         self.shape = shape
         self._index_bits = exact_log2(shape.sets)
         self._spread_bits = min(SPREAD_BITS, self._index_bits)
         super().__init__(
             {
-                "key": In(format.key),
+                "key": In(cache_format.key),
                 "way_hit": Out(shape.ways),
-                "way_entry": Out(format.entry).array(shape.ways),
-                "fill": In(stream.Signature(format.entry)),
+                "way_entry": Out(cache_format.entry).array(shape.ways),
+                "fill": In(stream.Signature(cache_format.entry)),
                 "invalidations": In(stream.Signature(Invalidation)),
                 "filled": Out(1),
                 "evicted": Out(1),
@@ -82,32 +84,37 @@ class BlockCache(wiring.Component):
         m = Module()
         ways = range(self.shape.ways)
         entry_shape = self.format.entry
-        self._memories = [Memory(shape=entry_shape, depth=self.shape.sets, init=[]) for _ in ways]
+        # What a block RAM returns for a row that its other port writes is undefined; see ``_elaborate_lookup``.
+        attributes = {"no_rw_check": 1}
+        self._memories = [Memory(shape=entry_shape, depth=self.shape.sets, init=[], attrs=attributes) for _ in ways]
         for way, memory in enumerate(self._memories):
             m.submodules[f"way_{way}"] = memory
         self._flushing = Signal(init=1)
         self._writing = Signal()
         self._filling = Signal()
-        self._elaborate_lookup(m, [memory.read_port() for memory in self._memories])
-
         # Maintenance pipeline over the second port: issue -> row -> terms -> decision (write).
+        lookups = [memory.read_port() for memory in self._memories]
         reads = [memory.read_port() for memory in self._memories]
         writes = [memory.write_port() for memory in self._memories]
+        self._elaborate_lookup(m, lookups, writes)
         stages = self._elaborate_pipeline(m, reads)
         self._elaborate_decision(m, stages, writes)
         for read, write in zip(reads, writes, strict=True):
             # One address for both: they share the RAM's second port.
-            m.d.comb += write.addr.eq(read.addr)
+            m.d.comb += [write.addr.eq(read.addr), read.en.eq(~write.en)]
         return m
 
-    def _elaborate_lookup(self, m, ports):
+    def _elaborate_lookup(self, m, ports, writes):
         key_row = Signal(self.format.key)
         key_data = Signal(self.format.key)
         settled = Signal(2)
         m.d.sync += [key_row.eq(self.key), key_data.eq(key_row), settled.eq(Cat(~self._flushing, settled[0]))]
         for way, (port, row) in enumerate(zip(ports, self._rows(self.key), strict=True)):
             fetched = Signal(self.format.entry, name=f"fetched_{way}")
-            terms = [fetched.valid & settled[1], *self.format.key_terms(fetched, key_data)]
+            # A row that was written while it was read is a miss.
+            clash = Signal(2, name=f"clash_{way}")
+            m.d.sync += clash.eq(Cat(writes[way].en & (writes[way].addr == row), clash[0]))
+            terms = [fetched.valid & settled[1] & ~clash[1], *self.format.key_terms(fetched, key_data)]
             terms += self.format.grant_terms(fetched, key_data)
             held = Signal(len(terms), name=f"terms_{way}")
             m.d.comb += [port.addr.eq(row), port.en.eq(1), self.way_hit[way].eq(held.all())]
@@ -145,7 +152,8 @@ class BlockCache(wiring.Component):
             for n in range(3)
         ]
         chosen = [
-            Mux(start_fill, fill_row, scan_row) for fill_row, scan_row in zip(self._rows(key), scan["rows"], strict=True)
+            Mux(start_fill, fill_row, scan_row)
+            for fill_row, scan_row in zip(self._rows(key), scan["rows"], strict=True)
         ]
         m.d.sync += [stages[0]["fill"].eq(start_fill), stages[0]["scan"].eq(scanning)]
         m.d.sync += [held.eq(new) for held, new in zip(stages[0]["rows"], chosen, strict=True)]
@@ -154,7 +162,7 @@ class BlockCache(wiring.Component):
             m.d.sync += [new.eq(old) for old, new in zip(before["rows"], after["rows"], strict=True)]
         for way, read in enumerate(reads):
             at_write = Mux(flushing, row, self._write_rows[way])
-            m.d.comb += [read.addr.eq(Mux(writing | flushing, at_write, chosen[way])), read.en.eq(1)]
+            m.d.comb += read.addr.eq(Mux(writing | flushing, at_write, chosen[way]))
         m.d.comb += scan["idle"].eq(~Cat(stage["scan"] for stage in stages).any() & ~writing)
         return {"stages": stages, "key": key, "data": [read.data for read in reads]}
 
@@ -184,7 +192,9 @@ class BlockCache(wiring.Component):
         if plan is not None:
             fits = plan.count_log2 + self._spread_bits < self._index_bits
             m.d.comb += probing.eq(plan.useful & fits)
-            count = Mux(probing, (1 << (plan.count_log2 + self._spread_bits)[: (steps_log2 + 1).bit_length()]) - 1, count)
+            count = Mux(
+                probing, (1 << (plan.count_log2 + self._spread_bits)[: (steps_log2 + 1).bit_length()]) - 1, count
+            )
             hashed, spread, probed = Signal(len(plan.hashed)), Signal(self._spread_bits), Signal()
             plain = Signal(self._index_bits)
             rows = [row_index(hashed, spread, way=way, index_bits=self._index_bits) for way in ways]

@@ -1,17 +1,20 @@
 """What a cache holds and how it is looked up and invalidated, apart from how it is stored.
 
-`BlockCache` and `RegisterCache` store entries; a `CacheFormat` tells them the entry's fields, its lookup tags, its invalidation tags
-(§8.1) and its row hash. Comparisons are lists of terms, all of which must hold, so that the stores can register them half-way.
+`BlockCache` and `RegisterCache` store entries; a `CacheFormat` tells them the entry's fields, its lookup tags, its
+invalidation tags
+(§8.1) and its row hash. Comparisons are lists of terms, all of which must hold, so that the stores can register them
+half-way.
 """
 
+import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import reduce
 
 from amaranth.hdl import C, Value
 from amaranth.lib import data
 
-
-__all__ = ["CHUNK", "CacheFormat", "ProbePlan", "equal_terms"]
+__all__ = ["CHUNK", "CacheFormat", "ProbePlan", "equal_terms", "select"]
 
 CHUNK = 12
 """Bits compared by one term."""
@@ -24,6 +27,14 @@ def equal_terms(left: Value, right: Value, *, unless: Value | None = None) -> li
     return [
         (left[start : start + CHUNK] == right[start : start + CHUNK]) | ignore for start in range(0, len(left), CHUNK)
     ]
+
+
+def select(hits: Value, entries: list[data.View]) -> Value:
+    """The entry whose bit of ``hits`` is set, 0 without a hit; at most one bit is set."""
+    chosen = (
+        Value.cast(entry) & hit.replicate(len(Value.cast(entry))) for hit, entry in zip(hits, entries, strict=True)
+    )
+    return reduce(operator.or_, chosen)
 
 
 @dataclass
@@ -66,7 +77,10 @@ class CacheFormat(ABC):
         """Terms that hold together when ``entry`` (apart from ``valid``) answers ``key``."""
 
     def grant_terms(self, entry: data.View, key: data.View) -> list[Value]:
-        """More terms that a look-up needs for a hit, such as the permission for its access; a fill replaces an entry without them."""
+        """More terms that a look-up needs for a hit, such as the permission for its access.
+
+        A fill replaces an entry of the same key whatever they say.
+        """
         return []
 
     @abstractmethod

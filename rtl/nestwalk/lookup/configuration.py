@@ -32,7 +32,8 @@ class ContextFields(data.StructLayout):
 class AddressSpace(data.StructLayout):
     """How addresses of a requester are translated: a PASID-table entry (§2.6) or a legacy context entry (§2.3).
 
-    ``pasid`` is the PASID whose entry this is (RID_PASID for requests without one); ``mode`` is PGTT; ``second_levels`` is
+    ``pasid`` is the PASID whose entry this is (RID_PASID for requests without one); ``mode`` is PGTT;
+    ``second_levels`` is
     AW (levels - 2); roots are 4 KiB pages; ``fpd`` gathers those of all entries on the way.
     """
 
@@ -70,7 +71,10 @@ def _source_terms(entry: data.View, invalidation: data.View, unless: Value) -> l
 
 
 class ContextFormat(CacheFormat):
-    """Scalable-mode context entries by source id. A domain-selective invalidation removes all: there is no domain tag (§5.3)."""
+    """Scalable-mode context entries by source id.
+
+    A domain-selective invalidation removes all of them: they have no domain tag (§5.3).
+    """
 
     def __init__(self, cfg: IommuConfig):
         self.entry = data.StructLayout({"valid": 1, "source_id": 16, "fields": ContextFields(cfg)})
@@ -98,8 +102,10 @@ class ContextFormat(CacheFormat):
 class PasidFormat(CacheFormat):
     """PASID-table entries by source id and PASID, and legacy context entries by source id.
 
-    An entry that a request without PASID made is looked up without knowing RID_PASID; its ``space.pasid`` is the tag for
-    invalidations. Because such an entry, and the checks that a request with PASID has passed, depend on the context entry, context-cache
+    An entry that a request without PASID made is looked up without knowing RID_PASID; its ``space.pasid`` is the tag
+    for
+    invalidations. Because such an entry, and the checks that a request with PASID has passed, depend on the context
+    entry, context-cache
     invalidations reach this cache too.
     """
 
@@ -132,6 +138,8 @@ class PasidFormat(CacheFormat):
         by_domain = (scope == Scope.DOMAIN) | (scope == Scope.PASID)
         return [
             *_source_terms(entry, invalidation, ~(by_context & (scope == Scope.DEVICE))),
-            *_domain_terms(entry.space, invalidation, self.domain_bits, ~by_domain | (by_context & ~entry.space.legacy)),
+            *_domain_terms(
+                entry.space, invalidation, self.domain_bits, ~by_domain | (by_context & ~entry.space.legacy)
+            ),
             *equal_terms(entry.space.pasid, invalidation.pasid, unless=scope != Scope.PASID),
         ]

@@ -61,7 +61,8 @@ class IotlbKey(data.StructLayout):
 class IotlbEntry(data.StructLayout):
     """One cached translation.
 
-    ``pasid`` is RID_PASID for an entry made by a request without PASID, so that a PASID-based invalidation finds it; ``first_stage``
+    ``pasid`` is RID_PASID for an entry made by a request without PASID, so that a PASID-based invalidation finds it;
+    ``first_stage``
     says PGTT first-stage or nested; ``size`` is the size that the walk found, which may exceed that of the entry.
     """
 
@@ -131,9 +132,7 @@ class PageFormat(CacheFormat):
         by_page = in_pasid | (in_domain & ~entry.first_stage)
         by_pasid = in_pasid | (scope == Scope.PASID)
         return [
-            *equal_terms(
-                entry.domain_id, invalidation.domain_id[: self.domain_bits], unless=scope == Scope.GLOBAL
-            ),
+            *equal_terms(entry.domain_id, invalidation.domain_id[: self.domain_bits], unless=scope == Scope.GLOBAL),
             *equal_terms(entry.pasid, invalidation.pasid, unless=~by_pasid),
             *equal_terms(entry.page & mask, self._page(invalidation) & mask, unless=~by_page),
             ~(in_pasid & ~entry.first_stage),
@@ -240,7 +239,8 @@ class Iotlb(wiring.Component):
                 pages.append(Cat(self.address_page[:shift], entry.host_page))
                 sizes.append(Value.cast(entry.size))
 
-        # One-hot AND-OR instead of a priority select: at most one entry answers unless software mapped an address twice.
+        # One-hot AND-OR instead of a priority select: at most one entry answers unless software mapped an address
+        # twice.
         def select(values, width):
             chosen = C(0, width)
             for hit, value in zip(hits, values, strict=True):

@@ -1,8 +1,5 @@
 """The look-up pipeline: one request a cycle through IOTLB and configuration caches."""
 
-import operator
-from functools import reduce
-
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -13,6 +10,7 @@ from ..bus.translation import AddressType, PageSize, RootPointer, TranslationReq
 from ..config import IommuConfig
 from ..invalidation.command import Invalidation
 from .block_cache import BlockCache
+from .cache_format import select
 from .configuration import ContextFormat, PasidFormat
 from .iotlb import Iotlb, IotlbFill, page_of
 from .miss_queue import Miss, MissQueue
@@ -21,12 +19,6 @@ __all__ = ["LookupPipeline"]
 
 INTERRUPT_RANGE = 0xFEE
 """Address bits 63:20 of FEEx_xxxxh (§3.2)."""
-
-
-def select(hits: Value, entries: list[data.View]) -> Value:
-    """The entry whose bit of ``hits`` is set, 0 without a hit; at most one bit is set."""
-    chosen = (Value.cast(entry) & hit.replicate(len(Value.cast(entry))) for hit, entry in zip(hits, entries, strict=True))
-    return reduce(operator.or_, chosen)
 
 
 class _Flight(data.StructLayout):
@@ -53,8 +45,10 @@ class LookupPipeline(wiring.Component):
         (snapshot of └> context cache ────────┘   miss ─> MissQueue ─> miss
          root_pointer)
 
-    A request is accepted each cycle as long as both queues could take all that is in the pipeline, so nothing stalls inside. While
-    translation is disabled requests pass untranslated. Requests in the interrupt range, with execute permission, of an address
+    A request is accepted each cycle as long as both queues could take all that is in the pipeline, so nothing stalls
+    inside. While
+    translation is disabled requests pass untranslated. Requests in the interrupt range, with execute permission, of an
+    address
     type other than untranslated, or with an address that no table can map always walk.
 
     Parameters

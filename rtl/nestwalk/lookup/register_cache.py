@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..invalidation.command import Invalidation
 from .block_cache import BlockCache
-from .cache_format import CacheFormat
+from .cache_format import CacheFormat, select
 
 __all__ = ["RegisterCache"]
 
@@ -18,7 +18,7 @@ class RegisterCache(wiring.Component):
 
     Parameters
     ----------
-    format : CacheFormat
+    cache_format : CacheFormat
         Entry, key, tags.
     entries : int
         Number of entries.
@@ -26,20 +26,20 @@ class RegisterCache(wiring.Component):
     Attributes
     ----------
     key, way_hit, way_entry, fill, invalidations, filled, evicted
-        As those of `BlockCache`, one way per entry.
+        As those of `BlockCache`, with the entry that hits as the only way.
     """
 
     LATENCY = BlockCache.LATENCY
 
-    def __init__(self, format: CacheFormat, entries: int):
-        self.format = format
+    def __init__(self, cache_format: CacheFormat, entries: int):
+        self.format = cache_format
         self.entries = entries
         super().__init__(
             {
-                "key": In(format.key),
-                "way_hit": Out(entries),
-                "way_entry": Out(format.entry).array(entries),
-                "fill": In(stream.Signature(format.entry)),
+                "key": In(cache_format.key),
+                "way_hit": Out(1),
+                "way_entry": Out(cache_format.entry).array(1),
+                "fill": In(stream.Signature(cache_format.entry)),
                 "invalidations": In(stream.Signature(Invalidation)),
                 "filled": Out(1),
                 "evicted": Out(1),
@@ -49,6 +49,7 @@ class RegisterCache(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         self._entries = entries = [Signal(self.format.entry, name=f"entry_{n}") for n in range(self.entries)]
+        self._changing = Signal(self.entries)
         self._elaborate_lookup(m)
 
         key = Signal(self.format.key)
@@ -79,6 +80,7 @@ class RegisterCache(wiring.Component):
                 m.d.comb += self.invalidations.ready.eq(1)
                 for n, entry in enumerate(entries):
                     with m.If(covered[n]):
+                        m.d.comb += self._changing[n].eq(1)
                         m.d.sync += entry.valid.eq(0)
                 m.next = "IDLE"
             with m.State("WRITE"):
@@ -87,17 +89,25 @@ class RegisterCache(wiring.Component):
                     m.d.sync += rotation.eq(rotation.rotate_left(1))
                 for n, entry in enumerate(entries):
                     with m.If(victim[n]):
+                        m.d.comb += self._changing[n].eq(1)
                         m.d.sync += [entry.eq(self.fill.payload), entry.valid.eq(1)]
                 m.next = "IDLE"
         return m
 
     def _elaborate_lookup(self, m):
-        """Compare in the first cycle; entry and hit then wait for those of the block RAM."""
+        """Compare, then choose, then wait for the block RAM."""
+        hits, clashes = Signal(self.entries), Signal(self.entries)
         for n, entry in enumerate(self._entries):
             terms = Cat(entry.valid, *self.format.key_terms(entry, self.key), *self.format.grant_terms(entry, self.key))
-            held, hit, held_entry = Signal(len(terms), name=f"terms_{n}"), Signal(2, name=f"hit_{n}"), []
-            m.d.sync += [held.eq(terms), hit.eq(Cat(held.all(), hit[0]))]
-            for stage in range(self.LATENCY):
-                held_entry.append(Signal(self.format.entry, name=f"entry_{n}_{stage}"))
-                m.d.sync += held_entry[stage].eq(held_entry[stage - 1] if stage else entry)
-            m.d.comb += [self.way_hit[n].eq(hit[1]), self.way_entry[n].eq(held_entry[-1])]
+            held = Signal(len(terms), name=f"terms_{n}")
+            m.d.sync += [held.eq(terms), clashes[n].eq(self._changing[n])]
+            # An entry that changed right after it was compared is not the one that answered.
+            m.d.comb += hits[n].eq(held.all() & ~clashes[n])
+        chosen = Signal(self.format.entry)
+        hit = Signal()
+        m.d.sync += [
+            hit.eq(hits.any()),
+            chosen.eq(select(hits, self._entries)),
+            self.way_hit.eq(hit),
+            self.way_entry[0].eq(chosen),
+        ]

@@ -14,7 +14,8 @@ def one_of(choices: list[tuple[Value, Value]]) -> Value:
     """The value whose condition holds, 0 when none does; at most one holds. Shallower than a priority chain."""
     width = max(len(value) for _, value in choices)
     return reduce(
-        operator.or_, (Cat(value, C(0, width - len(value))) & condition.replicate(width) for condition, value in choices)
+        operator.or_,
+        (Cat(value, C(0, width - len(value))) & condition.replicate(width) for condition, value in choices),
     )
 
 
@@ -29,7 +30,7 @@ def leaf_size(level: Value) -> Value:
 
 
 def page_address(page: Value, address: Value, level: Value) -> Value:
-    """Address within the leaf at ``level`` (1 to 3) whose entry holds ``page`` (4 KiB units), at the offset of ``address``."""
+    """Address in the leaf at ``level`` (1 to 3) whose entry holds ``page`` (4 KiB units), at ``address``'s offset."""
     middle = Mux(level == 1, page[:9], address[12:21])
     upper = Mux(level == 3, address[21:30], page[9:18])
     return Cat(address[:12], middle, upper, page[18:])

@@ -11,12 +11,10 @@ from ..lookup.iotlb import INPUT_PAGE_BITS, page_of
 __all__ = ["overtakes"]
 
 LARGEST_PAGE = 18
-"""log2 of the 4 KiB pages in a leaf of 1 GiB: a walk may end in a leaf that covers the invalidated page beside its own."""
+"""log2 of the 4 KiB pages in a leaf of 1 GiB: a walk's leaf may cover the invalidated page beside its own."""
 
 
-def overtakes(
-    cfg: IommuConfig, invalidation: data.View, request: data.View, space: data.View, known: Value
-) -> Value:
+def overtakes(cfg: IommuConfig, invalidation: data.View, request: data.View, space: data.View, known: Value) -> Value:
     """Whether a walk for ``request`` may have read what ``invalidation`` covers: 1 bit, combinational.
 
     Parameters
@@ -38,8 +36,10 @@ def overtakes(
     by_context = (scope != Scope.DEVICE) | device
     of_domain = (scope == Scope.GLOBAL) | domain
     of_pasid = ((scope != Scope.PASID) & (scope != Scope.PAGE_IN_PASID)) | pasid
-    of_page = ((scope != Scope.PAGE_IN_DOMAIN) & (scope != Scope.PAGE_IN_PASID)) | page | (
-        (scope == Scope.PAGE_IN_DOMAIN) & first
+    of_page = (
+        ((scope != Scope.PAGE_IN_DOMAIN) & (scope != Scope.PAGE_IN_PASID))
+        | page
+        | ((scope == Scope.PAGE_IN_DOMAIN) & first)
     )
     by_tables = ~known | (of_domain & of_pasid & of_page)
     return (invalidation.context & by_context) | ((invalidation.pasid_cache | invalidation.iotlb) & by_tables)

@@ -12,7 +12,7 @@ from ..formats.first_stage import FirstStageEntry
 from ..formats.pasid import TranslationMode
 from ..formats.second_stage import SecondStageEntry
 from ..lookup.configuration import AddressSpace
-from .address import index, leaf_size, one_of, page_address
+from .address import index, leaf_size, page_address
 from .gates import INTERRUPT_PAGES
 from .state import Action, Decision, Leaf, Phase, Progress
 
@@ -51,7 +51,8 @@ class _Seen(data.StructLayout):
 
 
 class PageStep(wiring.Component):
-    """Decides what follows from a paging entry. Two cycles: what the entry says is registered, then the decision is combinational.
+    """Decides what follows from a paging entry. Two cycles: what the entry says is registered, then the decision is
+    combinational.
 
     ::
 
@@ -60,9 +61,12 @@ class PageStep(wiring.Component):
                        │ leaf                        not nested: set bits, grant
                        └── nested ──> SECOND_STAGE_FINAL ... leaf ──> UPDATE (bits of the first-stage leaf) ──> grant
 
-    The order within an entry is: access error, present, reserved, address range, permission, accessed and dirty bits. First-stage
-    permissions are decided at the level where they are lost; those of the second stage at its leaf, or where neither is left
-    (legacy: where the requested one is lost). The bits of a first-stage leaf are set after every check of the request, those above
+    The order within an entry is: access error, present, reserved, address range, permission, accessed and dirty bits.
+    First-stage
+    permissions are decided at the level where they are lost; those of the second stage at its leaf, or where neither
+    is left
+    (legacy: where the requested one is lost). The bits of a first-stage leaf are set after every check of the request,
+    those above
     when the entry is met (§3.8).
 
     Parameters
@@ -153,7 +157,11 @@ class PageStep(wiring.Component):
             seen.update_failed.eq(self.update_failed),
             seen.present.eq(Mux(is_first, first.present(), second.present())),
             seen.reserved.eq(
-                Mux(is_first, first.reserved_set(cfg, progress.first_level), second.reserved_set(cfg, progress.second_level))
+                Mux(
+                    is_first,
+                    first.reserved_set(cfg, progress.first_level),
+                    second.reserved_set(cfg, progress.second_level),
+                )
             ),
             seen.beyond.eq(beyond & (space.mode == TranslationMode.NESTED)),
             seen.leaf.eq(Mux(is_first, first.is_leaf(progress.first_level), second.is_leaf(progress.second_level))),
@@ -328,7 +336,7 @@ class PageStep(wiring.Component):
                 m.d.comb += after.second_level.eq(seen.level - 1)
 
     def _updated(self, m):
-        """The first-stage leaf of a nested walk after its bits were set. If it changed meanwhile, the walk starts again."""
+        """The first-stage leaf of a nested walk after its bits were set; if it changed, the walk starts again."""
         seen, progress = self._seen, self._progress
         faulty = self._fault(m, [(seen.update_failed, R.SFS_10)])
         enough = seen.accessed & (seen.dirty | ~self._writes)

@@ -20,18 +20,18 @@ class _Result(data.StructLayout):
     """An answer, its slot, and whether a fault record goes before it."""
 
     def __init__(self, cfg: IommuConfig):
-        super().__init__(
-            {"slot": range(cfg.walk_slots), "recorded": 1, "response": TranslationResponse(cfg)}
-        )
+        super().__init__({"slot": range(cfg.walk_slots), "recorded": 1, "response": TranslationResponse(cfg)})
 
 
 class WalkResults(wiring.Component):
     """Queues answers and faults of finished walks and offers what may be cached.
 
-    A slot is freed when its answer has been taken, and an answer with a recorded fault waits until the fault log has taken its event,
+    A slot is freed when its answer has been taken, and an answer with a recorded fault waits until the fault log has
+    taken its event,
     so that there is always room for what the walks at work may still produce.
 
-    A page that reaches into FEEx_xxxxh is cached as 4 KiB pages only, because the rest of it must not vouch for the interrupt range.
+    A page that reaches into FEEx_xxxxh is cached as 4 KiB pages only, because the rest of it must not vouch for the
+    interrupt range.
 
     Parameters
     ----------
@@ -40,7 +40,8 @@ class WalkResults(wiring.Component):
     Attributes
     ----------
     finish : In(1)
-        A walk ends in this cycle; ``slot``, ``request``, ``decision`` and ``late`` (an invalidation has overtaken it) describe it.
+        A walk ends in this cycle; ``slot``, ``request``, ``decision`` and ``late`` (an invalidation has overtaken it)
+        describe it.
     response, faults, iotlb_fill : Out(stream)
     freed, freed_slot : Out
         Pulse and number of a slot whose answer has been taken.

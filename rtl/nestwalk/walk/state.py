@@ -26,7 +26,8 @@ class StructureKind(enum.Enum, shape=3):
 class TableEvent(data.StructLayout):
     """A root, context, PASID-directory or PASID-table entry, checked: the predicates are those of its struct.
 
-    ``page`` is the host page of the next table (root and directory), ``context`` and ``space`` what the other entries say. A
+    ``page`` is the host page of the next table (root and directory), ``context`` and ``space`` what the other entries
+    say. A
     legacy context entry comes as a ``space``. An entry from a cache has passed all checks.
     """
 
@@ -58,9 +59,11 @@ class Phase(enum.Enum, shape=2):
 class Progress(data.StructLayout):
     """Where a page walk is.
 
-    ``first_level`` and ``second_level`` are those of the entry waited for (or, while its address is walked, of the first-stage entry);
+    ``first_level`` and ``second_level`` are those of the entry waited for (or, while its address is walked, of the
+    first-stage entry);
     ``address`` is the input of the second-stage walk, or the host address while a leaf is updated;
-    the permissions are the ANDs over the entries met; ``table_write`` is the second stage's write permission for the first-stage entry;
+    the permissions are the ANDs over the entries met; ``table_write`` is the second stage's write permission for the
+    first-stage entry;
     ``entry`` is the host address of the entry waited for, in 8-byte units.
     """
 
@@ -83,7 +86,7 @@ class Progress(data.StructLayout):
 
 
 class Leaf(data.StructLayout):
-    """The first-stage leaf of a nested walk, kept until its bits may be set (§3.8): value, place, and whether it may be written."""
+    """The first-stage leaf of a nested walk, kept until its bits may be set (§3.8): value, place, may it be written."""
 
     def __init__(self, cfg: IommuConfig):
         super().__init__({"value": 64, "entry": cfg.haw - 3, "table_write": 1})
@@ -103,8 +106,10 @@ class Action(enum.Enum, shape=3):
 class Decision(data.StructLayout):
     """The outcome of a step.
 
-    ``address`` is what to read or update, or the host address granted. ``kind`` counts for `Action.READ_STRUCTURE`, ``mask`` and
-    ``expected`` for `Action.UPDATE`; ``recorded`` for `Action.FAULT`; ``permissions``, ``size`` and ``cached`` (may the answer be
+    ``address`` is what to read or update, or the host address granted. ``kind`` counts for `Action.READ_STRUCTURE`,
+    ``mask`` and
+    ``expected`` for `Action.UPDATE`; ``recorded`` for `Action.FAULT`; ``permissions``, ``size`` and ``cached`` (may
+    the answer be
     cached) for `Action.GRANT`. ``progress``, ``space`` and ``leaf`` are the slot's new state.
     """
 

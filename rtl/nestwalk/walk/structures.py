@@ -174,9 +174,7 @@ class StructureReader(wiring.Component):
 
     def _check_legacy_context(self, m, event, entry, reserved):
         space = event.space
-        mode = Mux(
-            entry.is_pass_through(), TranslationMode.PASS_THROUGH.value, TranslationMode.SECOND_STAGE.value
-        )
+        mode = Mux(entry.is_pass_through(), TranslationMode.PASS_THROUGH.value, TranslationMode.SECOND_STAGE.value)
         m.d.comb += [
             event.present.eq(entry.present()),
             event.fpd.eq(entry.fpd),

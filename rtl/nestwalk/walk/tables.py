@@ -20,7 +20,8 @@ __all__ = ["TableStep", "enter_pages"]
 def enter_pages(m: Module, cfg: IommuConfig, request, space, progress) -> Value:
     """Set ``progress`` to the beginning of a page walk; the value is the host address of the first entry to read.
 
-    A first stage begins at FSPTPTR, which under nesting is itself an address for the second stage; a second stage at SSPTPTR.
+    A first stage begins at FSPTPTR, which under nesting is itself an address for the second stage; a second stage at
+    SSPTPTR.
     """
     address = request.address
     nested = space.mode == TranslationMode.NESTED
@@ -50,9 +51,11 @@ def enter_pages(m: Module, cfg: IommuConfig, request, space, progress) -> Value:
 
 
 class TableStep(wiring.Component):
-    """Decides what follows from a table entry. Two cycles: the gates are registered, then the decision is combinational.
+    """Decides what follows from a table entry. Two cycles: the gates are registered, then the decision is
+    combinational.
 
-    The order of the checks is that of §3.3: access error, not present, reserved, invalid programming, then the gates for the
+    The order of the checks is that of §3.3: access error, not present, reserved, invalid programming, then the gates
+    for the
     request. The last table entry leads to the first paging entry, or grants (pass-through).
 
     Parameters

@@ -4,8 +4,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..bus.merge import Merge
 from ..bus.memory import MemoryReadSignature, MemoryWriteSignature
+from ..bus.merge import Merge
 from ..bus.translation import RootPointer, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
 from ..formats.fault import FaultEvent
@@ -30,7 +30,8 @@ class Translator(wiring.Component):
 
     An invalidation takes these steps, and is transferred when the last is done:
 
-    1. OVERTAKE: no new walk starts; every walk that may have read what it covers will fill no cache (§3 of the design contract).
+    1. OVERTAKE: no new walk starts; every walk that may have read what it covers will fill no cache (§3 of the design
+    contract).
     2. CONFIGURATION: covered context and PASID entries go; requests that waited with such an entry in hand forget it.
     3. IOTLB: walks start again; covered translations go.
 

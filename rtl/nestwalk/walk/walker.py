@@ -16,11 +16,11 @@ from ..lookup.configuration import AddressSpace, ContextFormat, PasidFormat
 from ..lookup.iotlb import IotlbFill
 from ..lookup.miss_queue import Miss
 from .overtake import overtakes
+from .pages import PageStep
 from .results import WalkResults
 from .state import Action, Decision, Leaf, Progress, StructureKind, TableEvent
-from .structures import STRUCTURE_SIZES, ExpectedStructure, StructureEvent, StructureReader
+from .structures import STRUCTURE_SIZES, StructureReader
 from .tables import TableStep, enter_pages
-from .pages import PageStep
 from .update import UpdateRequest, UpdateResponse
 
 __all__ = ["Walker"]
@@ -57,10 +57,12 @@ class Walker(wiring.Component):
         overtake ──────────────────┘      └── new state <───────────┼─> results: response, fault, fill
                                                                     └─> context_fill, pasid_fill
 
-    A slot has one thing outstanding at any time, so every queue has room for one item of each slot and the step pipeline never stalls;
+    A slot has one thing outstanding at any time, so every queue has room for one item of each slot and the step
+    pipeline never stalls;
     a read's data leads to the next read three cycles later at ``read.request``.
 
-    An invalidation overtakes a walk that may have read what it covers: the walk finishes and answers, but fills no cache. ``overtake``
+    An invalidation overtakes a walk that may have read what it covers: the walk finishes and answers, but fills no
+    cache. ``overtake``
     compares all slots, one a cycle; no walk starts from then until ``resume``.
 
     Parameters
@@ -79,7 +81,8 @@ class Walker(wiring.Component):
     iotlb_fill, context_fill, pasid_fill : Out(stream)
         What finds the one before still waiting is not cached.
     overtake : In(1)
-        Level: hold back new walks and compare all slots with ``invalidation``; ``overtaken`` answers when all are compared. Deassert to
+        Level: hold back new walks and compare all slots with ``invalidation``; ``overtaken`` answers when all are
+        compared. Deassert to
         let walks start again.
     invalidation : In(Invalidation)
     overtaken : Out(1)
@@ -121,7 +124,9 @@ class Walker(wiring.Component):
         m.submodules.tables = self._tables = TableStep(cfg)
         m.submodules.pages = self._pages = PageStep(cfg)
         m.submodules.results = self._results = WalkResults(cfg)
-        self._in_use, self._known, self._overtaken = (Signal(self.cfg.walk_slots, name=n) for n in ("in_use", "known", "late"))
+        self._in_use, self._known, self._overtaken = (
+            Signal(self.cfg.walk_slots, name=n) for n in ("in_use", "known", "late")
+        )
         self._requests = self._ram(m, "requests", TranslationRequest(cfg))
         self._spaces = self._ram(m, "spaces", AddressSpace(cfg))
         self._progress = self._ram(m, "progress", Progress(cfg))
@@ -228,9 +233,7 @@ class Walker(wiring.Component):
         fields = {"present": C(1, 1), "context": miss.context, "space": miss.space, "kind": kind}
         fields["fpd"] = Mux(miss.space_hit, miss.space.fpd, miss.context.fpd)
         values = {name: Value.cast(fields.get(name, C(0, 0))) for name, _ in event.shape()}
-        return Cat(
-            Cat(value, C(0, len(Value.cast(event[name])) - len(value))) for name, value in values.items()
-        )
+        return Cat(Cat(value, C(0, len(Value.cast(event[name])) - len(value))) for name, value in values.items())
 
     def _elaborate_marks(self, m):
         """Count through the slots while an invalidation asks for it."""
