@@ -19,6 +19,7 @@ from nestwalk.config import IommuConfig
 from nestwalk.verilog import Port, convert
 
 from .. import tools
+from ..errors import UserError
 from .records import cpp_header, sv_package
 
 __all__ = ["UNIT", "BuildFailed", "Model", "build", "cache_folder"]
@@ -46,6 +47,9 @@ _MAKE_VARIABLES = {
 }
 """Variables of the makefile that the runner calls."""
 
+_KEPT = 32
+"""Models, and Verilog texts, that the cache keeps."""
+
 _FLAGS = [
     *(f"-Wno-{name}" for name in _WARNINGS),
     "-O3",
@@ -59,8 +63,10 @@ _FLAGS = [
 ]  # fmt: skip
 
 
-class BuildFailed(Exception):
-    """Verilator or the compiler rejected the model; the message names the log."""
+class BuildFailed(UserError):
+    """Verilator or the compiler rejected the model; the message names the log. Exit status 1."""
+
+    exit_status = 1
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,8 @@ def build(cfg: IommuConfig, *, unit: str = UNIT, waves: bool = False) -> Model:
     with _lock(cache / f"{key}.lock"):
         if not (folder / "complete").exists():
             _compile(folder, generated, waves)
+            _forget_oldest(cache)
+        (folder / "complete").touch()
     return Model(folder, waves)
 
 
@@ -153,6 +161,7 @@ def _verilog(cfg: IommuConfig, unit: str, cache: Path) -> tuple[str, list[Port]]
             temporary = stored.with_suffix(".new")
             temporary.write_text(json.dumps({"text": text, "ports": [asdict(port) for port in ports]}))
             temporary.rename(stored)
+        stored.touch()
     content = json.loads(stored.read_text())
     return content["text"], [Port(**port) for port in content["ports"]]
 
@@ -162,6 +171,15 @@ def _sources_of(module_file: str) -> list[str]:
     hardware = Path(importlib.import_module("nestwalk").__file__ or "").parent
     paths = {*hardware.rglob("*.py"), Path(module_file)}
     return [path.read_text() for path in sorted(paths)]
+
+
+def _forget_oldest(cache: Path) -> None:
+    """Removes what was used least recently when there is too much."""
+    for stamps in ("*/complete", "*.json"):
+        for stamp in sorted(cache.glob(stamps), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+            stamp.unlink(missing_ok=True)
+            if stamp.parent != cache:
+                shutil.rmtree(stamp.parent, ignore_errors=True)
 
 
 def _say(text: str) -> None:

@@ -22,17 +22,18 @@ from .build import UNIT
 from .memory import MemoryTiming
 from .run import run_in_simulation
 from .transport import BenchTransport
-from .unit import Bench
+from .unit import Bench, Traffic
 
 __all__ = ["RtlEngine", "replay_in_simulation", "replay_on_rtl"]
 
-LATENCY = 30
-"""Cycles of a memory read during a replay, the middle one of the benchmarks' three."""
+TIMING = MemoryTiming(latency=30)
+"""How memory behaves during a replay: the middle one of the benchmarks' three latencies."""
+
+BACK_TO_BACK = Traffic()
+"""Requests follow each other as fast as the unit takes them."""
 
 _QUEUE_REGION = 8 * PAGE_SIZE
 _SCALABLE_MODE = 1
-_PIECE = 32
-"""Descriptors queued at once: page-selective ones may sweep a cache each, and the driver's patience has an end."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,13 @@ class RtlEngine:
         self._queue = None
 
     async def _submit(self, descriptors: Sequence[Descriptor]) -> None:
-        """Queue descriptors in pieces, each ending with a wait."""
+        """Queue descriptors in pieces that fit, each ending with a wait."""
         if self._queue is None:
             raise RuntimeError("invalidation before the unit was enabled")
-        for start in range(0, len(descriptors), _PIECE):
+        piece = self._queue.slots - 2
+        for start in range(0, len(descriptors), piece):
             trace = self._log.trace("invalidate", "R6")
-            await self._queue.submit_sync(descriptors[start : start + _PIECE], trace)
+            await self._queue.submit_sync(descriptors[start : start + piece], trace)
 
 
 def _answer(granted: int, address: int, page_size: int, fault: int) -> Answer:
@@ -150,9 +152,12 @@ def _free_region(image: Mapping[int, bytes], haw: int) -> int:
     return next(region for region in candidates if _is_free(image, region))
 
 
-async def replay_in_simulation(bench: Bench, capture: Capture, name: str, latency: int) -> dict[str, object]:
+async def replay_in_simulation(
+    bench: Bench, capture: Capture, name: str, timing: MemoryTiming, traffic: Traffic
+) -> dict[str, object]:
     """The coroutine that runs inside the simulation; a `ReplayReport` as plain types."""
-    bench.memory.timing = MemoryTiming(latency=latency)
+    bench.memory.timing = timing
+    bench.set_traffic(traffic)
     engine = RtlEngine(bench, preset(name), name)
 
     def report(phase: str, done: int, total: int) -> None:
@@ -167,7 +172,8 @@ def replay_on_rtl(
     progress: Progress | None = None,
     *,
     waves: Path | None = None,
-    latency: int = LATENCY,
+    timing: MemoryTiming = TIMING,
+    traffic: Traffic = BACK_TO_BACK,
     unit: str = UNIT,
 ) -> ReplayReport:
     """Replay a capture on the hardware in a simulation of its own.
@@ -180,8 +186,10 @@ def replay_on_rtl(
         Told the phase, the requests done and their number, in a thread of its own.
     waves : Path, optional
         VCD file to write.
-    latency : int
-        Cycles of a memory read.
+    timing : MemoryTiming
+        How memory behaves.
+    traffic : Traffic
+        How requests are driven.
     unit : str
         The component, ``package.module:Class``.
 
@@ -198,6 +206,6 @@ def replay_on_rtl(
             progress(phase, done, total)
 
     target = f"{__name__}:{replay_in_simulation.__name__}"
-    arguments = (capture, preset_name, latency)
+    arguments = (capture, preset_name, timing, traffic)
     result = run_in_simulation(preset(preset_name), target, *arguments, unit=unit, waves=waves, progress=told)
     return ReplayReport.from_dict(result)

@@ -11,6 +11,7 @@ import pickle
 import re
 import shutil
 import tempfile
+import textwrap
 import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from typing import Any
 
 from nestwalk.config import IommuConfig
 
+from ..errors import UserError
 from .build import UNIT, Model, build
 
 __all__ = ["Progress", "SimulationFailed", "run_in_simulation", "run_tests"]
@@ -32,8 +34,16 @@ _TIME = re.compile(r" *[\d.]+[munpf]?s ")
 _ENTRY = "nestwalk_sim.rtl.entry"
 
 
-class SimulationFailed(Exception):
-    """A coroutine or test failed in the simulation, or the simulator did; the message says which, and quotes it."""
+class SimulationFailed(UserError):
+    """A coroutine or test failed in the simulation, or the simulator did; the message says which, and quotes it.
+
+    The command line prints it on one line; the exit status is 1.
+    """
+
+    exit_status = 1
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 def run_in_simulation(
@@ -161,7 +171,7 @@ def _results(folder: Path) -> list[str]:
     cases = list(ElementTree.parse(file).iter("testcase"))
     failed = [case.get("name", "?") for case in cases if {child.tag for child in case} & {"failure", "error"}]
     if failed:
-        raise SimulationFailed(f"{', '.join(failed)} failed\n{_reports_of_failures(folder / 'log')}")
+        raise SimulationFailed(f"{', '.join(failed)} failed:\n{_reports_of_failures(folder / 'log')}")
     if not cases:
         raise SimulationFailed(f"no test ran: {_tail(folder / 'log')}")
     return [case.get("name", "?") for case in cases]
@@ -173,9 +183,11 @@ def _reports_of_failures(log: Path) -> str:
     for line in log.read_text(errors="replace").splitlines():
         if _TIME.match(line):
             failed = line.endswith(" failed")
-        if failed:
-            reports.append(line.removeprefix(" " * 60).rstrip())
-    return "\n".join(reports)
+            if failed:
+                reports.append([])
+        elif failed:
+            reports[-1].append(line)
+    return "\n".join(textwrap.dedent("\n".join(report)) for report in reports)
 
 
 def _tail(log: Path, lines: int = 20) -> str:

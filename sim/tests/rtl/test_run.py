@@ -44,7 +44,7 @@ def test_failed_tests_are_quoted():
     with pytest.raises(SimulationFailed) as failure:
         run_tests(CONFIG, JOBS, unit=STAND_IN)
     message = str(failure.value)
-    assert message.startswith("fails failed\n")
+    assert message.startswith("fails failed:\n")
     assert "a wire has no third level" in message
     assert "passes" not in message
 
