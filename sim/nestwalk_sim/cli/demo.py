@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ..capture import CAPTURES, load_capture
-from ..demo.engines import story_on_model, story_on_rtl
+from ..demo.engines import prepare, story_on_model, story_on_rtl
 from ..demo.render import show_captures, show_story
 from ..demo.report import StoryReport
 from ..demo.thin import thin
@@ -45,7 +45,7 @@ class _Stages:
         self._bar.update(self._task, completed=self._done * self.UNITS)
 
 
-REPLAYED = 2000
+REPLAYED = 5000
 """Requests of each capture that the demo replays; `nestwalk replay` replays all."""
 
 
@@ -58,7 +58,11 @@ def demo(
     """Replay a part of each captured platform and tell the story of two guests. Exit status 1 if an answer is wrong."""
     config = configuration(preset)
     folders = sorted(path.parent for path in CAPTURES.glob("*/capture.json"))
-    with _stages(len(folders) + 1) as stages:
+    with _stages(len(folders) + 2) as stages:
+        stages.begin("building the simulation")
+        if engine is EngineName.RTL:
+            prepare(config)
+        stages.end()
         reports = []
         for folder in folders:
             stages.begin(f"loading {folder.name}")

@@ -10,10 +10,23 @@ from ..model_unit import ModelTransport, model_config
 from .report import StoryReport
 from .story import MEMORY_SIZE, Machine, tell
 
-__all__ = ["Progress", "story_in_simulation", "story_on_model", "story_on_rtl"]
+__all__ = ["Progress", "prepare", "story_in_simulation", "story_on_model", "story_on_rtl"]
 
 Progress = Callable[[int, int, str], None]
 """Told the chapters done, their number and the title of the next."""
+
+
+def prepare(config: IommuConfig) -> None:
+    """Build the simulation of the hardware now, unless it is built already.
+
+    Raises
+    ------
+    BuildFailed, ToolMissing
+        When that does not work.
+    """
+    from ..rtl.build import build  # takes a second to import
+
+    build(config)
 
 
 def story_on_model(config: IommuConfig, progress: Progress | None = None) -> StoryReport:

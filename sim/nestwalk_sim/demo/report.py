@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from ..host.log import LogEntry
 from ..host.vtd.faults import FaultRecord
 from ..model import Result
+from ..walk_table import walk_as_dict
 from .check import Transaction
 
 __all__ = ["StoryReport", "Verdict"]
@@ -67,4 +68,5 @@ class StoryReport:
             "transactions": [transaction.as_dict() for transaction in self.transactions],
             "faults": [vars(record) for record in self.faults],
             "commands": [vars(entry) for entry in self.commands],
+            "nested_walk": walk_as_dict(self.nested_walk) if self.nested_walk is not None else None,
         }

@@ -16,7 +16,7 @@ from ..host.vmm import VirtualMachine
 from ..host.vtd.faults import FaultRecord
 from ..host.vtd.svm import GpasidBindData, bind_gpasid
 from ..host.vtd.unit import SCALABLE_MODE, Iommu
-from ..memory import Memory
+from ..memory import AccessError, Memory
 from ..model import Mode, ModelConfig, UnitState
 from .check import CheckedTranslator
 from .report import StoryReport, Verdict
@@ -58,7 +58,8 @@ class Machine(Transport, Translator, Protocol):
 async def tell(
     machine: Machine, config: ModelConfig, progress: Callable[[int, int, str], None] | None = None
 ) -> StoryReport:
-    """Run the whole story on a machine whose unit was just reset.
+    """Run the story on a machine whose unit was just reset, to its end or to the first thing that must work and does
+    not.
 
     Parameters
     ----------
@@ -75,7 +76,11 @@ async def tell(
         if progress is not None:
             progress(number, len(chapters), title)
         story.chapter = title
-        await chapter()
+        try:
+            await chapter()
+        except (DmaFault, IommuError, AccessError) as error:
+            story.break_off(error)
+            break
     return story.finish()
 
 
@@ -107,6 +112,10 @@ class Story:
             "unbind": self._unbind,
             "good night": self._good_night,
         }
+
+    def break_off(self, error: Exception) -> None:
+        """Something that had to work did not; the chapters build on each other."""
+        self._check(f"breaks off: {error}", False)
 
     def finish(self) -> StoryReport:
         """The report, once all chapters have run."""

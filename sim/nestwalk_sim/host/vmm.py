@@ -7,7 +7,7 @@ from typing import Self
 
 from .device import Device
 from .domain import PagingDomain
-from .errors import IommuError, require
+from .errors import IommuError
 from .guest import Guest, GuestMemory, Process
 from .ioasid import IoasidSet
 from .vtd.invalidate import CacheInvalidateInfo, CacheType, Granularity, sva_invalidate
@@ -115,8 +115,8 @@ class VirtualMachine:
             EINVAL when the guest PASID is not bound, else as `sva_invalidate`.
         """
         pasid = self.host_pasids.get(guest_pasid)
-        require(pasid is not None, f"{self.guest.name} has nothing bound to PASID {guest_pasid}", errno.EINVAL)
-        assert pasid is not None
+        if pasid is None:
+            raise IommuError(errno.EINVAL, f"{self.guest.name} has nothing bound to PASID {guest_pasid}")
         info = CacheInvalidateInfo(
             cache=CacheType.IOTLB,
             granularity=Granularity.ADDRESS,

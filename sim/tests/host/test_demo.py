@@ -10,6 +10,7 @@ from nestwalk_sim.capture import CAPTURES, load_capture
 from nestwalk_sim.cli import main
 from nestwalk_sim.demo import check
 from nestwalk_sim.demo.thin import thin
+from nestwalk_sim.model import Mode, Permissions
 from nestwalk_sim.model_unit import unit
 
 
@@ -40,6 +41,17 @@ def test_host_demo_fails_when_the_unit_answers_wrongly(
     monkeypatch.setattr(unit.ModelUnit, "translate", off_by_a_page)
     assert main(["demo", "--engine", "model", "--requests", "5"]) == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("FAIL: ")
+
+
+def test_host_demo_fails_when_the_unit_blocks_everything(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    blocked = check.Result(False, 0, 0, Permissions(False, False), 0x59, "SPT.2", True, Mode.NONE, [])
+    monkeypatch.setattr(unit.ModelUnit, "translate", lambda self, request: blocked)
+    assert main(["demo", "--engine", "model", "--requests", "5"]) == 1
+    shown = capsys.readouterr().out
+    assert "breaks off: write at 0x7f0012345fe0 blocked, reason 59h" in " ".join(shown.split())
+    assert shown.splitlines()[-1].startswith("FAIL: ")
 
 
 def test_host_demo_of_an_unknown_preset_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -122,8 +122,8 @@ async def bind_gpasid(
         The errno of S01's table; of a failed allocation ENOMEM or ENOSPC, with everything undone (S07).
     """
     iommu = domain.iommu
-    require(data is not None and device.source_id in iommu.devices, f"{device} is not behind this unit, or no data")
-    assert data is not None
+    if data is None or device.source_id not in iommu.devices:
+        raise IommuError(errno.EINVAL, f"{device} is not behind this unit, or no data is given")
     _check_bind_data(data)
     require(device.pci, f"{device} is not a PCI device", ENOTSUPP)
     require(device.pasid_bits == PASID_BITS, f"{device} has PASIDs of {device.pasid_bits} bits, not {PASID_BITS}")
