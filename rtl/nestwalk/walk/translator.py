@@ -99,7 +99,7 @@ class Translator(wiring.Component):
         wiring.connect(m, update.write, wiring.flipped(self.update_write))
         for name in ("iotlb_fill", "context_fill", "pasid_fill"):
             wiring.connect(m, getattr(walker, name), getattr(lookup, name))
-        m.d.comb += lookup.root_pointer.eq(self.root_pointer)
+        m.d.comb += [lookup.root_pointer.eq(self.root_pointer), walker.root_pointer.eq(self.root_pointer)]
         for name in ("iotlb_lookup", "iotlb_hit", "iotlb_filled", "iotlb_evicted"):
             m.d.comb += getattr(self, name).eq(getattr(lookup, name))
         m.d.comb += self.walk_started.eq(walker.started)

@@ -72,6 +72,8 @@ class Walker(wiring.Component):
     Attributes
     ----------
     miss : In(stream of Miss)
+    root_pointer : In(RootPointer)
+        The present one; a miss carries the one that its request was accepted under.
     response : Out(stream of TranslationResponse)
     faults : Out(stream of FaultEvent)
         A faulted request is answered once its event has been taken.
@@ -99,6 +101,7 @@ class Walker(wiring.Component):
         super().__init__(
             {
                 "miss": In(stream.Signature(Miss(cfg))),
+                "root_pointer": In(RootPointer(cfg)),
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
                 "faults": Out(stream.Signature(FaultEvent)),
                 "read": Out(MemoryReadSignature(cfg)),
@@ -201,7 +204,8 @@ class Walker(wiring.Component):
             m.d.sync += [
                 self._in_use.bit_select(free, 1).eq(1),
                 self._known.bit_select(free, 1).eq(0),
-                self._overtaken.bit_select(free, 1).eq(0),
+                # A walk under a root pointer that has been replaced since must not fill either.
+                self._overtaken.bit_select(free, 1).eq(miss.payload.root_pointer != self.root_pointer),
             ]
         m.d.sync += event.eq(chosen)
 
