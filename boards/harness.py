@@ -1,6 +1,6 @@
 """A shell of registers around a component, so that a thousand ports fit on four pins and pins limit no path."""
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, Module, ResetSignal, Signal
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, Const, Instance, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,7 +18,8 @@ class Harness(wiring.Component):
 
     A shift register (``stimulus``) drives all inputs, a register (``response``) takes all outputs, and a chain of XORs
     and registers (``signature``) folds them into one pin, so that synthesis removes nothing that can be observed. The
-    component's reset is a register too, as in a system.
+    component's reset is a register too, spread on a global net as clocks are: in the fabric its thousands of sinks
+    would crowd out everything else.
 
     Parameters
     ----------
@@ -51,9 +52,9 @@ class Harness(wiring.Component):
         widths = (len(inputs), len(outputs), len(outputs), 1)
         stimulus, response, signature, reset = map(register, self.REGISTERS, widths)
         m.domains.sync = ClockDomain()
+        m.submodules.reset_buffer = Instance("DCCA", i_CLKI=reset, i_CE=Const(1), o_CLKO=ResetSignal())
         m.d.comb += [
             ClockSignal().eq(self.clk),
-            ResetSignal().eq(reset),
             inputs.eq(stimulus),
             self.scan_out.eq(signature[-1]),
         ]
