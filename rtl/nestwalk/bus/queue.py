@@ -72,7 +72,7 @@ class Queue(wiring.Component):
         push, pop = put & (stored | ~advance), stored & advance
         if self.depth == 2:
             # A RAM of one row would have an address of no bits.
-            held = Signal.like(self.i.payload)
+            self._held = held = Signal.like(self.i.payload)
             m.d.comb += oldest.eq(held)
             with m.If(push):
                 m.d.sync += held.eq(self.i.payload)
@@ -83,7 +83,7 @@ class Queue(wiring.Component):
     def _store(self, m: Module, *, push, pop, oldest):
         """The items behind the output register."""
         rows = self.depth - 1
-        m.submodules.ram = ram = memory.Memory(shape=self._shape, depth=rows, init=[])
+        m.submodules.ram = self._ram = ram = memory.Memory(shape=self._shape, depth=rows, init=[])
         write = ram.write_port()
         read = ram.read_port(domain="comb")
 
@@ -98,8 +98,8 @@ class Queue(wiring.Component):
             write.data.eq(self.i.payload),
             oldest.eq(read.data),
         ]
-        tail = Signal(range(rows))
-        head = Signal(range(rows))
+        self._tail = tail = Signal(range(rows))
+        self._head = head = Signal(range(rows))
         m.d.comb += [write.addr.eq(tail), read.addr.eq(head)]
         with m.If(push):
             advance(tail)

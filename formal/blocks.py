@@ -1,0 +1,39 @@
+"""Every block that has a specification."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from nestwalk_sim.errors import UserError
+
+from .lib import Spec
+from .queue import QueueSpec
+
+__all__ = ["BLOCKS", "tasks", "wanted"]
+
+BLOCKS: dict[str, Callable[[str], Spec]] = {
+    "queue_2": partial(QueueSpec, depth=2),
+    "queue_4": partial(QueueSpec, depth=4),
+}
+"""What makes the specification of a block for one of its tasks."""
+
+
+def tasks(block: str) -> list[str]:
+    """The tasks of ``block``, in order."""
+    maker = BLOCKS[block]
+    spec = maker.func if isinstance(maker, partial) else maker
+    return list(spec.TASKS)
+
+
+def wanted(names: Iterable[str]) -> list[str]:
+    """The blocks of these names, all if there are none.
+
+    Raises
+    ------
+    UserError
+        For a name that is not one of a block.
+    """
+    chosen = list(names) or list(BLOCKS)
+    unknown = [name for name in chosen if name not in BLOCKS]
+    if unknown:
+        raise UserError(f"no specification for {', '.join(unknown)}: choose from {', '.join(BLOCKS)}")
+    return chosen
