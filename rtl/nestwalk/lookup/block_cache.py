@@ -75,9 +75,11 @@ class BlockCache(wiring.Component):
             }
         )
 
-    def _rows(self, key: data.View) -> list:
-        spread = self.format.spread(key, self._spread_bits)
-        hashed = self.format.hashed(key)
+    def _rows(self, m, key: data.View) -> list:
+        # Signals, because the simulator would evaluate the expressions again for each of their bits.
+        hashed_value, spread_value = self.format.hashed(key), self.format.spread(key, self._spread_bits)
+        hashed, spread = Signal(len(hashed_value)), Signal(len(spread_value))
+        m.d.comb += [hashed.eq(hashed_value), spread.eq(spread_value)]
         return [row_index(hashed, spread, way=way, index_bits=self._index_bits) for way in range(self.shape.ways)]
 
     def elaborate(self, platform):
@@ -109,7 +111,7 @@ class BlockCache(wiring.Component):
         key_data = Signal(self.format.key)
         settled = Signal(2)
         m.d.sync += [key_row.eq(self.key), key_data.eq(key_row), settled.eq(Cat(~self._flushing, settled[0]))]
-        for way, (port, row) in enumerate(zip(ports, self._rows(self.key), strict=True)):
+        for way, (port, row) in enumerate(zip(ports, self._rows(m, self.key), strict=True)):
             fetched = Signal(self.format.entry, name=f"fetched_{way}")
             # A row that was written while it was read is a miss.
             clash = Signal(2, name=f"clash_{way}")
@@ -153,7 +155,7 @@ class BlockCache(wiring.Component):
         ]
         chosen = [
             Mux(start_fill, fill_row, scan_row)
-            for fill_row, scan_row in zip(self._rows(key), scan["rows"], strict=True)
+            for fill_row, scan_row in zip(self._rows(m, key), scan["rows"], strict=True)
         ]
         m.d.sync += [stages[0]["fill"].eq(start_fill), stages[0]["scan"].eq(scanning)]
         m.d.sync += [held.eq(new) for held, new in zip(stages[0]["rows"], chosen, strict=True)]
