@@ -145,7 +145,7 @@ class BlockCache(wiring.Component):
 
         key = Signal(self.format.key)
         m.d.comb += [key[name].eq(value) for name, value in self.format.key_of(self.fill.payload).items()]
-        stages = [
+        self._stages = stages = [
             {
                 "fill": Signal(name=f"fill_{n}"),
                 "scan": Signal(name=f"scan_{n}"),
@@ -174,7 +174,7 @@ class BlockCache(wiring.Component):
         self._write_rows = [Signal(self._index_bits, name=f"write_row_{way}") for way in ways]
         offered = self.invalidations
         steps_log2 = self._index_bits
-        scan = {
+        self._scan = scan = {
             "valid": Signal(name="scan_valid"),
             "step": Signal(name="scan_step"),
             "idle": Signal(name="scan_idle"),
@@ -182,8 +182,8 @@ class BlockCache(wiring.Component):
             "discard": Signal(name="scan_discard"),
             "rows": [Signal(self._index_bits, name=f"scan_row_{way}") for way in ways],
         }
-        counter = Signal(steps_log2 + 1)
-        last = Signal(steps_log2 + 1)
+        scan["counter"] = counter = Signal(steps_log2 + 1)
+        scan["last"] = last = Signal(steps_log2 + 1)
         # The probe's key and then its hash are registered, so the counter runs two steps ahead.
         # Probing is for caches of more rows than the smallest probe takes.
         plan = None
@@ -202,8 +202,8 @@ class BlockCache(wiring.Component):
             rows = [row_index(hashed, spread, way=way, index_bits=self._index_bits) for way in ways]
         advance = Signal()
         m.d.comb += advance.eq(~scan["valid"] | scan["step"])
-        ahead = Signal()
-        with m.FSM(name="scan"):
+        scan["ahead"] = ahead = Signal()
+        with m.FSM(name="scan") as scan["states"]:
             with m.State("IDLE"):
                 m.d.sync += [counter.eq(0), last.eq(count)]
                 with m.If(offered.valid & ~self._flushing & ~self._filling):
@@ -257,7 +257,7 @@ class BlockCache(wiring.Component):
             m.d.sync += [fill_held.eq(Cat(fill_terms)), scan_held.eq(Cat(scan_terms)), valid[way].eq(fetched.valid)]
             m.d.comb += matched[way].eq(Mux(third["fill"], fill_held.all(), scan_held.all()) & valid[way])
 
-        rotation = Signal(self.shape.ways, init=1)
+        self._rotation = rotation = Signal(self.shape.ways, init=1)
         free = ~valid & (valid + 1)  # the lowest way that is not valid
         victim = Mux(matched.any(), matched, Mux(valid.all(), rotation, free))
         enable, entry = Signal(self.shape.ways), Signal(self.format.entry)

@@ -63,10 +63,10 @@ class RegisterCache(wiring.Component):
 
         valid = Cat(entry.valid for entry in entries)
         free = ~valid & (valid + 1)  # the lowest entry that is not valid
-        rotation = Signal(self.entries, init=1)
+        self._rotation = rotation = Signal(self.entries, init=1)
         victim = Signal(self.entries)
         m.d.comb += victim.eq(Mux(same.any(), same, Mux(valid.all(), rotation, free)))
-        with m.FSM(name="maintain"):
+        with m.FSM(name="maintain") as self._states:
             with m.State("IDLE"):
                 with m.If(self.invalidations.valid):
                     with m.If(self.format.reaches(self.invalidations.payload)):
