@@ -1,5 +1,4 @@
-"""The hardware as an engine of `nestwalk_sim.replay`, programmed by the host driver's registers and invalidation
-queue."""
+"""The hardware as an engine of `nestwalk_sim.replay`, programmed as the host driver does it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -183,7 +182,7 @@ def replay_on_rtl(
     capture : Capture
     preset_name : str
     progress : callable, optional
-        Told the phase, the requests done and their number, in a thread of its own.
+        Told the phase, the requests done and their number.
     waves : Path, optional
         VCD file to write.
     timing : MemoryTiming

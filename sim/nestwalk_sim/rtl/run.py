@@ -9,12 +9,13 @@ import json
 import os
 import pickle
 import re
+import select
 import shutil
 import tempfile
 import textwrap
-import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def run_in_simulation(
     waves : Path, optional
         VCD file to write.
     progress : callable, optional
-        Receives what the coroutine reports by `Bench.report_progress`, in a thread of its own.
+        Receives what the coroutine reports by `Bench.report_progress`.
 
     Returns
     -------
@@ -85,15 +86,17 @@ def run_in_simulation(
     with tempfile.TemporaryDirectory(prefix="nestwalk-") as name:
         folder = Path(name)
         (folder / "job").write_bytes(pickle.dumps((target, arguments)))
-        with _progress_pipe(folder, progress):
-            _simulate(model, _ENTRY, folder, {"NESTWALK_JOB": str(folder)})
+        environment = {"NESTWALK_JOB": str(folder)}
+        if progress is None:
+            _simulate(model, _ENTRY, folder, environment)
+        else:
+            _simulate_reporting(model, folder, environment, progress)
+        _keep_waves(folder, waves)
         result = folder / "result"
         if not result.exists():
             _results(folder)
             raise SimulationFailed(f"the simulation ended without a result: {_tail(folder / 'log')}")
         kind, content = pickle.loads(result.read_bytes())
-        if waves is not None:
-            shutil.move(folder / "dump.vcd", waves)
     if kind == "result":
         return content
     raise content
@@ -138,8 +141,7 @@ def run_tests(
     with tempfile.TemporaryDirectory(prefix="nestwalk-") as name:
         folder = Path(name)
         _simulate(model, module, folder, dict(environment or {}), seed)
-        if waves is not None and (folder / "dump.vcd").exists():
-            shutil.move(folder / "dump.vcd", waves)
+        _keep_waves(folder, waves)
         return _results(folder)
 
 
@@ -161,6 +163,12 @@ def _simulate(model: Model, module: str, folder: Path, environment: dict[str, st
             seed=seed,
             waves=model.waves,
         )
+
+
+def _keep_waves(folder: Path, waves: Path | None) -> None:
+    """Move the VCD, whatever the outcome."""
+    if waves is not None and (folder / "dump.vcd").exists():
+        shutil.move(folder / "dump.vcd", waves)
 
 
 def _results(folder: Path) -> list[str]:
@@ -196,30 +204,28 @@ def _tail(log: Path, lines: int = 20) -> str:
 
 
 @contextlib.contextmanager
-def _progress_pipe(folder: Path, progress: Progress | None) -> Iterator[None]:
-    """A named pipe in the folder whose lines go to ``progress``."""
-    if progress is None:
-        yield
-        return
-    path = folder / "progress"
+def _named_pipe(path: Path) -> Iterator[int]:
+    """A pipe at ``path``, open to be read."""
     os.mkfifo(path)
-    # Open for both directions: reading does not end before a line of our own says so.
-    pipe = os.fdopen(os.open(path, os.O_RDWR), "r+b", buffering=0)
-
-    def listen() -> None:
-        pending = b""
-        while True:
-            *lines, pending = (pending + pipe.read(4096)).split(b"\n")
-            for line in lines:
-                if not line:
-                    return
-                progress(*json.loads(line))
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
+    pipe = os.open(path, os.O_RDWR)  # both directions: opening waits for nobody, and reading never ends by itself
     try:
-        yield
+        yield pipe
     finally:
-        pipe.write(b"\n")
-        listener.join()
-        pipe.close()
+        os.close(pipe)
+
+
+def _simulate_reporting(model: Model, folder: Path, environment: dict[str, str], progress: Progress) -> None:
+    """Run a job while what it reports goes to ``progress``, in the caller's thread.
+
+    Should that raise, the pipe is closed, which ends the simulation.
+    """
+    with ThreadPoolExecutor(1) as pool, _named_pipe(folder / "progress") as pipe:
+        simulation = pool.submit(_simulate, model, _ENTRY, folder, environment)
+        pending, over = b"", False
+        while not over:
+            over = simulation.done()  # asked before the last look at the pipe
+            while select.select([pipe], [], [], 0 if over else 0.05)[0]:
+                *lines, pending = (pending + os.read(pipe, 1 << 16)).split(b"\n")
+                for line in lines:
+                    progress(*json.loads(line))
+        simulation.result()

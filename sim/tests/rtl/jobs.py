@@ -17,6 +17,13 @@ async def add_and_read(bench: Bench, left: int, right: int) -> tuple[int, int]:
     return int(answer["address"]), bench.now()
 
 
+async def chatter(bench: Bench, count: int) -> int:
+    """Reports more than a pipe holds."""
+    for done in range(count):
+        bench.report_progress(done, count, "words")
+    return count
+
+
 async def reject(bench: Bench, what: str) -> None:
     """Input that the user got wrong."""
     raise UserError(f"no such thing: {what}")

@@ -27,6 +27,15 @@ def test_result_and_progress_come_back():
     assert told == [(1, 3, "sums"), (2, 3, "sums"), (3, 3, "sums")]
 
 
+def test_listener_that_fails_ends_the_run():
+    def listener(done: int, total: int, what: str) -> None:
+        raise KeyError(what)
+
+    with pytest.raises(KeyError, match="words"):
+        run("chatter", 20_000, progress=listener)
+    assert run("chatter", 20_000, progress=lambda *step: None) == 20_000
+
+
 def test_two_runs_are_equal():
     assert run("add_and_read", 1, 2) == run("add_and_read", 1, 2)
 
