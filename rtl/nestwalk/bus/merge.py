@@ -1,6 +1,6 @@
 """Joins two streams without a register."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -34,7 +34,7 @@ class Merge(wiring.Component):
             m.d.comb += choice.eq(last)
         with m.Else():
             m.d.comb += choice.eq(second.valid & (~first.valid | ~last))
-        payload = Mux(choice, second.p.as_value(), first.p.as_value())
+        payload = Mux(choice, Value.cast(second.p), Value.cast(first.p))
         m.d.comb += [
             self.o.valid.eq(first.valid | second.valid),
             self.o.payload.eq(payload),
