@@ -236,7 +236,6 @@ uint32_t nw_submit(unsigned lane, const Request* requests, Answer* answers, uint
 void nw_cancel(uint32_t handle) { the_bench->core.cancel(handle); }
 void nw_core_knobs(unsigned lane, const CoreKnobs* knobs) { the_bench->core.set_knobs(lane, *knobs); }
 void nw_hang_limit(uint64_t cycles) { the_bench->core.hang_limit = cycles; }
-int nw_core_idle() { return the_bench->core.idle(); }
 
 // --- Python: registers -----------------------------------------------------------------------------------------------
 
