@@ -77,9 +77,9 @@ class BlockCache(wiring.Component):
 
     def _rows(self, m, key: data.View) -> list:
         # Signals, because the simulator would evaluate the expressions again for each of their bits.
-        hashed_value, spread_value = self.format.hashed(key), self.format.spread(key, self._spread_bits)
-        hashed, spread = Signal(len(hashed_value)), Signal(len(spread_value))
-        m.d.comb += [hashed.eq(hashed_value), spread.eq(spread_value)]
+        hashed, spread_value = Signal(len(self.format.hashed(key))), self.format.spread(key, self._spread_bits)
+        spread = Signal(max(1, len(spread_value)))  # formats without it would make a signal that Verilog cannot express
+        m.d.comb += [hashed.eq(self.format.hashed(key)), spread.eq(spread_value)]
         return [row_index(hashed, spread, way=way, index_bits=self._index_bits) for way in range(self.shape.ways)]
 
     def elaborate(self, platform):
