@@ -1,0 +1,164 @@
+"""A workload inside the simulation: loads memory, programs the unit, sends requests, checks every answer."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from nestwalk.bus.memory import MemoryIds
+from nestwalk.config import IommuConfig, preset
+
+from ..errors import UserError
+from ..rtl.memory import MemoryTiming
+from ..rtl.replay import RtlEngine
+from ..rtl.unit import Batch, Bench, Traffic
+from .platform import Platform, Requests
+
+__all__ = ["Outcome", "Session", "Timing", "Workload", "WrongAnswer", "measure_in_simulation"]
+
+Cycles = np.ndarray
+
+WARM_UP_PASSES = 8
+"""Times that a working set is accessed before it is taken for what does not fit."""
+
+
+class WrongAnswer(UserError):
+    """The unit translated a request of a workload wrongly. Exit status 1."""
+
+    exit_status = 1
+
+
+@dataclass
+class Outcome:
+    """What a workload found.
+
+    Attributes
+    ----------
+    figures : dict of str to float
+        By the names of the benchmarks' reference, and some more.
+    notes : list of str
+        What a reader of the figures should know.
+    series : dict of str to list of float
+        Samples for plots.
+    """
+
+    figures: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    series: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When requests were accepted and answered, in cycles, in the order of the requests."""
+
+    accepted: Cycles
+    answered: Cycles
+
+    @property
+    def latencies(self) -> Cycles:
+        """Cycles from a request's acceptance to its valid response."""
+        return self.answered - self.accepted
+
+    @property
+    def rate(self) -> float:
+        """Requests per cycle, from the first acceptance to the last response."""
+        return len(self.accepted) / float(self.answered.max() - self.accepted.min() + 1)
+
+
+class Session:
+    """The unit at work.
+
+    Parameters
+    ----------
+    bench : Bench
+        Just reset.
+    preset_name : str
+        Its configuration.
+    seed : int
+    name : str
+        The workload, whose random numbers are its own.
+    """
+
+    def __init__(self, bench: Bench, preset_name: str, seed: int, name: str):
+        self.bench = bench
+        self.cfg: IommuConfig = preset(preset_name)
+        self.seed = f"{seed} {name}"
+        self.rng = np.random.default_rng(list(self.seed.encode()))
+        self._engine = RtlEngine(bench, self.cfg, preset_name)
+
+    def platform(self) -> Platform:
+        """An empty platform for this workload's seed."""
+        return Platform(self.seed, self.cfg.haw)
+
+    async def start(self, platform: Platform, latency: int) -> None:
+        """Load the platform's memory and let the unit use it, with nothing cached."""
+        await self._engine.load_memory(platform.memory.image())
+        self.bench.memory.timing = MemoryTiming(latency=latency)
+        await self.forget(platform)
+
+    async def forget(self, platform: Platform) -> None:
+        """Set the root pointer anew, with which every cache is emptied."""
+        state = platform.tables.state
+        await self._engine.enable(state.root_table | state.ttm << 10)
+
+    def submit(self, requests: Requests, lane: int = 0, *, outstanding: int = 0) -> Batch:
+        """Send requests, ``outstanding`` at once (0: as many as there are tags), without waiting."""
+        self.bench.set_traffic(Traffic(max_outstanding=outstanding), lane)
+        return self.bench.submit(requests.records, lane)
+
+    async def finish(self, batch: Batch, requests: Requests) -> Timing:
+        """Wait for a batch's answers, those of cancelled requests excepted, and check them.
+
+        Raises
+        ------
+        WrongAnswer
+        """
+        answers = await batch
+        sent = answers["answered"] == 1
+        answers = answers[sent]
+        wrong = (answers["granted"] == 0) | (answers["address"] != requests.hosts[sent])
+        if wrong.any():
+            number = int(np.flatnonzero(wrong)[0])
+            record, answer = requests.records[sent][number], answers[number]
+            got = f"{answer['address']:#x}" if answer["granted"] else f"fault {answer['fault']:02x}h"
+            raise WrongAnswer(
+                f"request {record['source_id']:04x}:{record['pasid']} {record['address']:#x} got {got}, not "
+                f"{requests.hosts[sent][number]:#x}; {wrong.sum()} of {len(answers)} answers are wrong"
+            )
+        return Timing(answers["accept_cycle"].astype(np.int64), answers["response_cycle"].astype(np.int64))
+
+    async def run(self, requests: Requests, *, outstanding: int = 0) -> Timing:
+        """Send requests, wait and check; see `submit` and `finish`."""
+        return await self.finish(self.submit(requests, outstanding=outstanding), requests)
+
+    async def warm_up(self, requests: Requests) -> bool:
+        """Send requests again and again until none of them makes the unit read; whether that came to be."""
+        for _ in range(WARM_UP_PASSES):
+            before = self.reads
+            await self.run(requests)
+            if self.reads == before:
+                return True
+        return False
+
+    @property
+    def reads(self) -> int:
+        """Table reads of the unit so far."""
+        memory = self.bench.memory
+        return memory.reads - memory.reads_of(MemoryIds(self.cfg).queue)
+
+
+class Workload(Protocol):
+    """One row of the benchmarks. Its fields are its sizes, those of the reference by default."""
+
+    name: str
+
+    async def run(self, session: Session) -> Outcome:
+        """Measure."""
+        ...
+
+
+async def measure_in_simulation(bench: Bench, workload: Workload, preset_name: str, seed: int) -> Outcome:
+    """The coroutine that runs inside the simulation."""
+    return await workload.run(Session(bench, preset_name, seed, workload.name))
+
+
