@@ -9,8 +9,8 @@ from nestwalk.bus.memory import MemoryIds
 from nestwalk.config import IommuConfig, preset
 
 from ..errors import UserError
+from ..rtl.driver import Driver, Queue
 from ..rtl.memory import MemoryTiming
-from ..rtl.replay import RtlEngine
 from ..rtl.unit import Batch, Bench, Traffic
 from .platform import Platform, Requests
 
@@ -84,22 +84,28 @@ class Session:
         self.cfg: IommuConfig = preset(preset_name)
         self.seed = f"{seed} {name}"
         self.rng = np.random.default_rng(list(self.seed.encode()))
-        self._engine = RtlEngine(bench, self.cfg, preset_name)
+        self._driver = Driver(bench, self.cfg.fault_records)
 
     def platform(self) -> Platform:
         """An empty platform for this workload's seed."""
         return Platform(self.seed, self.cfg.haw)
 
     async def start(self, platform: Platform, latency: int) -> None:
-        """Load the platform's memory and let the unit use it, with nothing cached."""
-        await self._engine.load_memory(platform.memory.image())
+        """Load the platform's memory, which answers after ``latency`` cycles, and let the unit use it with nothing
+        cached."""
+        while not self.bench.memory.idle:
+            await self.bench.cycles(1)
+        self.bench.memory.load(platform.memory.image())
         self.bench.memory.timing = MemoryTiming(latency=latency)
         await self.forget(platform)
 
     async def forget(self, platform: Platform) -> None:
         """Set the root pointer anew, with which every cache is emptied."""
-        state = platform.tables.state
-        await self._engine.enable(state.root_table | state.ttm << 10)
+        await self._driver.set_root(platform.tables.state)
+
+    async def start_queue(self, platform: Platform) -> Queue:
+        """The invalidation queue; once in a session, memory stays loaded from then on."""
+        return await self._driver.start_queue(platform.space.unused(3), wide=True)
 
     def submit(self, requests: Requests, lane: int = 0, *, outstanding: int = 0) -> Batch:
         """Send requests, ``outstanding`` at once (0: as many as there are tags), without waiting."""
