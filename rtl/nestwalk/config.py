@@ -81,6 +81,9 @@ class IommuConfig:
         Widths of the ``dma`` and ``out`` ports in bits; ``id_width`` is also that of ``mem``.
     tag_width : int
         Width of the tag that names a request at the core port, in bits.
+    dma_outstanding : int
+        Bursts of each direction that the ``dma`` port has in translation, and outstanding on ``out``, at once: a power
+        of two.
     walk_slots : int
         Page walks in flight at once.
     iotlb_4k, iotlb_2m : CacheShape
@@ -128,6 +131,7 @@ class IommuConfig:
     id_width: int = 6
     user_width: int = 8
     tag_width: int = 8
+    dma_outstanding: int = 32
     walk_slots: int = 16
     iotlb_4k: CacheShape = CacheShape(sets=1024, ways=4)
     iotlb_2m: CacheShape = CacheShape(sets=256, ways=4)
@@ -163,6 +167,14 @@ class IommuConfig:
             f"id_width {self.id_width} cannot name {self.walk_slots} walk slots and 4 queues",
         )
         require(1 <= self.tag_width <= 16, f"tag_width is 1 to 16, not {self.tag_width}")
+        require(
+            _is_power_of_two(self.dma_outstanding) and self.dma_outstanding >= 2,
+            f"dma_outstanding is a power of two of at least 2, not {self.dma_outstanding}",
+        )
+        require(
+            1 << self.tag_width >= 2 * self.dma_outstanding,
+            f"tag_width {self.tag_width} cannot name {self.dma_outstanding} reads and writes",
+        )
         require(self.iotlb_1g_entries >= 1, f"iotlb_1g_entries is at least 1, not {self.iotlb_1g_entries}")
 
     def _check_capabilities(self):
@@ -232,6 +244,7 @@ PRESETS: dict[str, IommuConfig] = {
         page_requests=False,
         counters=False,
         fault_records=1,
+        dma_outstanding=16,
         walk_slots=2,
         iotlb_4k=CacheShape(sets=32, ways=2),
         iotlb_2m=CacheShape(sets=16, ways=1),
@@ -253,6 +266,7 @@ PRESETS: dict[str, IommuConfig] = {
         counters=False,
         fault_records=1,
         tag_width=2,
+        dma_outstanding=2,
         walk_slots=2,
         iotlb_4k=CacheShape(sets=2, ways=2),
         iotlb_2m=CacheShape(sets=2, ways=1),
