@@ -1,0 +1,292 @@
+"""What entries, keys and invalidations of the caches mean (§5.3, §8.1), in Python, and random ones from small pools."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from random import Random
+
+from nestwalk.bus.translation import Access, PageSize
+from nestwalk.config import IommuConfig
+from nestwalk.formats.pasid import TranslationMode
+from nestwalk.invalidation.command import Invalidation, Scope
+from nestwalk.lookup.configuration import ContextFormat, PasidFormat
+from nestwalk.lookup.iotlb import PageFormat
+
+__all__ = ["EVERYTHING", "CacheRules", "ContextRules", "PageRules", "PasidRules", "random_invalidation"]
+
+SOURCE_IDS = [0x0100, 0x0101, 0x0102, 0x0106, 0x8100]
+PASIDS = [0, 1, 0xFFFFF]
+DOMAINS = [1, 2]
+PAGES = [0x0, 0x4_0000, 0x3FFF_FFF8_0000, 0x1234_5000_0000]
+"""Input pages of 46 bits, the highest of which stands for all address bits from 57 up; neighbours are used too."""
+
+SIGN = 1 << 45
+
+EVERYTHING = {"user_read": 1, "user_write": 1, "privileged_read": 1, "privileged_write": 1}
+"""Permissions for any access."""
+
+
+def random_page(rng: Random, shift: int) -> int:
+    """An input page in units of 2^``shift`` pages."""
+    return (rng.choice(PAGES) + (rng.randrange(8) << shift) & 2 * SIGN - 1) >> shift
+
+
+def invalidation_page(page: int) -> int:
+    """The 52-bit page number of an input page."""
+    return page | (0x3F << 46 if page & SIGN else 0)
+
+
+def random_invalidation(rng: Random, scopes: list[tuple[str, Scope]], shift: int = 0) -> dict:
+    """One of ``scopes``, each a cache and a granularity; fields that it does not use are noise."""
+    cache, scope = rng.choice(scopes)
+    page = random_page(rng, shift) << shift | rng.getrandbits(shift)
+    return {
+        cache: 1,
+        "scope": scope,
+        "domain_id": rng.choice(DOMAINS) | rng.getrandbits(12) << 4,
+        "source_id": rng.choice(SOURCE_IDS),
+        "function_mask": rng.randrange(4),
+        "pasid": rng.choice(PASIDS),
+        "page": invalidation_page(page),
+        "address_mask": rng.choice([0, 0, 1, 2, 3, 9, 10, 18, 20, 45, 52]),
+        "hint": rng.getrandbits(1),
+    }
+
+
+def same_function(left: int, right: int, function_mask: int) -> bool:
+    """FM: 0 no mask, 1 masks bit 2, 2 bits 2:1, 3 bits 2:0."""
+    ignored = {0: 0, 1: 4, 2: 6, 3: 7}[function_mask]
+    return left & ~ignored == right & ~ignored
+
+
+class CacheRules(ABC):
+    """Entries and keys are dictionaries of their fields; those of 4 domain bits."""
+
+    @abstractmethod
+    def random_entry(self, rng: Random) -> dict: ...
+
+    @abstractmethod
+    def random_key(self, rng: Random) -> dict: ...
+
+    @abstractmethod
+    def random_invalidation(self, rng: Random) -> dict: ...
+
+    @abstractmethod
+    def tag(self, item: dict) -> Hashable:
+        """Of an entry or a key: what a fill replaces and a look-up finds."""
+
+    @abstractmethod
+    def covers(self, entry: dict, invalidation: dict) -> bool: ...
+
+    @abstractmethod
+    def reaches(self, invalidation: dict) -> bool: ...
+
+    def allows(self, entry: dict, key: dict) -> bool:
+        """The entry, found, answers the key."""
+        return True
+
+    @abstractmethod
+    def key_for(self, entry: dict) -> dict | None:
+        """A key that the entry answers, None when there is none."""
+
+    def aim(self, invalidation: dict, entry: dict) -> dict:
+        """The invalidation with the tags of an entry."""
+        tags = {name: entry[name] for name in ("source_id", "domain_id", "pasid") if name in entry}
+        return invalidation | tags
+
+
+class PageRules(CacheRules):
+    """`PageFormat`."""
+
+    SCOPES = [
+        *([("iotlb", Scope.PAGE_IN_PASID)] * 3),
+        *([("iotlb", Scope.PAGE_IN_DOMAIN)] * 2),
+        ("iotlb", Scope.PASID),
+        ("iotlb", Scope.DOMAIN),
+        ("iotlb", Scope.GLOBAL),
+        ("context", Scope.GLOBAL),
+        ("pasid_cache", Scope.PASID),
+    ]
+
+    def __init__(self, cfg: IommuConfig, shift: int):
+        self.shift = shift
+        self.format = PageFormat(cfg, shift)
+        self._host_bits = cfg.page_bits - shift
+
+    def random_entry(self, rng):
+        return {
+            **self._tag_fields(rng),
+            "domain_id": rng.choice(DOMAINS),
+            "first_stage": rng.getrandbits(1),
+            "permissions": {name: rng.getrandbits(1) for name in EVERYTHING},
+            "size": rng.choice(list(PageSize)),
+            "host_page": rng.getrandbits(self._host_bits),
+        }
+
+    def random_key(self, rng):
+        return self._tag_fields(rng) | {"access": rng.choice(list(Access)), "privileged": rng.getrandbits(1)}
+
+    def _tag_fields(self, rng):
+        return {
+            "source_id": rng.choice(SOURCE_IDS[:3]),
+            "pasid_valid": rng.getrandbits(1),
+            "pasid": rng.choice(PASIDS),
+            "page": random_page(rng, self.shift),
+        }
+
+    def random_invalidation(self, rng):
+        return random_invalidation(rng, self.SCOPES, self.shift)
+
+    def tag(self, item):
+        return item["source_id"], item["pasid_valid"] and 1 + item["pasid"], item["page"]
+
+    def reaches(self, invalidation):
+        return "iotlb" in invalidation
+
+    def covers(self, entry, invalidation):
+        if not self.reaches(invalidation):
+            return False
+        scope = invalidation["scope"]
+        if scope is Scope.GLOBAL:
+            return True
+        if entry["domain_id"] != invalidation["domain_id"] % 16:
+            return False
+        if scope in (Scope.PASID, Scope.PAGE_IN_PASID) and entry["pasid"] != invalidation["pasid"]:
+            return False
+        if scope in (Scope.DOMAIN, Scope.PASID):
+            return True
+        if bool(entry["first_stage"]) != (scope is Scope.PAGE_IN_PASID):
+            return scope is Scope.PAGE_IN_DOMAIN
+        first = entry["page"] << self.shift
+        length = 1 << invalidation["address_mask"]
+        low = invalidation["page"] % (1 << 46) // length * length
+        return first < low + length and low < first + (1 << self.shift)
+
+    def allows(self, entry, key):
+        who = "privileged" if key["privileged"] else "user"
+        read, write = entry["permissions"][f"{who}_read"], entry["permissions"][f"{who}_write"]
+        return bool(
+            {
+                Access.READ: read,
+                Access.WRITE: write,
+                Access.ATOMIC: read and write,
+                Access.ZERO_LENGTH_READ: read or write,
+            }[key["access"]]
+        )
+
+    def key_for(self, entry):
+        tag = {name: entry[name] for name in ("source_id", "pasid_valid", "pasid", "page")}
+        keys = (tag | {"access": access, "privileged": privileged} for access in Access for privileged in (0, 1))
+        return next((key for key in keys if self.allows(entry, key)), None)
+
+    def aim(self, invalidation, entry):
+        below = invalidation["page"] % (1 << self.shift)
+        return super().aim(invalidation, entry) | {"page": invalidation_page(entry["page"] << self.shift | below)}
+
+
+class ContextRules(CacheRules):
+    """`ContextFormat`."""
+
+    SCOPES = [
+        *([("context", Scope.DEVICE)] * 4),
+        ("context", Scope.GLOBAL),
+        ("context", Scope.DOMAIN),
+        ("pasid_cache", Scope.GLOBAL),
+        ("iotlb", Scope.DOMAIN),
+    ]
+
+    def __init__(self, cfg: IommuConfig):
+        self.format = ContextFormat(cfg)
+        self._page_bits = cfg.page_bits
+
+    def random_entry(self, rng):
+        fields = {"pdts": rng.randrange(8), "rid_pasid": rng.getrandbits(20), "paside": rng.getrandbits(1)}
+        return {**self.random_key(rng), "fields": fields | {"directory": rng.getrandbits(self._page_bits)}}
+
+    def random_key(self, rng):
+        return {"source_id": rng.choice(SOURCE_IDS) ^ rng.choice([0, 0x1000])}
+
+    def random_invalidation(self, rng):
+        return random_invalidation(rng, self.SCOPES)
+
+    def tag(self, item):
+        return item["source_id"]
+
+    def reaches(self, invalidation):
+        return "context" in invalidation
+
+    def covers(self, entry, invalidation):
+        if not self.reaches(invalidation):
+            return False
+        if invalidation["scope"] is not Scope.DEVICE:
+            return True
+        return same_function(entry["source_id"], invalidation["source_id"], invalidation["function_mask"])
+
+    def key_for(self, entry):
+        return {"source_id": entry["source_id"]}
+
+
+class PasidRules(CacheRules):
+    """`PasidFormat`: PASID-table entries and legacy context entries."""
+
+    SCOPES = [
+        *([("context", Scope.DEVICE)] * 3),
+        *([("context", Scope.DOMAIN)] * 2),
+        *([("pasid_cache", Scope.PASID)] * 3),
+        ("context", Scope.GLOBAL),
+        ("pasid_cache", Scope.DOMAIN),
+        ("pasid_cache", Scope.GLOBAL),
+        ("iotlb", Scope.GLOBAL),
+    ]
+
+    def __init__(self, cfg: IommuConfig):
+        self.format = PasidFormat(cfg)
+        self._page_bits = cfg.page_bits
+
+    def random_entry(self, rng):
+        legacy = rng.random() < 0.3
+        space = {
+            "legacy": legacy,
+            "pasid": 0 if legacy else rng.choice(PASIDS),
+            "domain_id": rng.choice(DOMAINS),
+            "mode": TranslationMode.SECOND_STAGE if legacy else rng.choice(list(TranslationMode)),
+            "second_root": rng.getrandbits(self._page_bits),
+            "first_root": rng.getrandbits(self._page_bits),
+            "sre": rng.getrandbits(1),
+        }
+        pasid_valid = 0 if legacy else rng.getrandbits(1)
+        return {"source_id": rng.choice(SOURCE_IDS), "pasid_valid": pasid_valid, "space": space}
+
+    def random_key(self, rng):
+        return {"source_id": rng.choice(SOURCE_IDS), "pasid_valid": rng.getrandbits(1), "pasid": rng.choice(PASIDS)}
+
+    def random_invalidation(self, rng):
+        return random_invalidation(rng, self.SCOPES)
+
+    def tag(self, item):
+        pasid = item["space"]["pasid"] if "space" in item else item["pasid"]
+        return item["source_id"], item["pasid_valid"] and 1 + pasid
+
+    def reaches(self, invalidation):
+        return "context" in invalidation or "pasid_cache" in invalidation
+
+    def covers(self, entry, invalidation):
+        if not self.reaches(invalidation):
+            return False
+        scope, space = invalidation["scope"], entry["space"]
+        in_domain = space["domain_id"] == invalidation["domain_id"] % 16
+        if "context" in invalidation:
+            if scope is Scope.DEVICE:
+                return same_function(entry["source_id"], invalidation["source_id"], invalidation["function_mask"])
+            # Only legacy context entries have a domain (§5.3, §8.1).
+            return scope is Scope.GLOBAL or not space["legacy"] or in_domain
+        by_pasid = scope is not Scope.PASID or space["pasid"] == invalidation["pasid"]
+        return scope is Scope.GLOBAL or (in_domain and by_pasid)
+
+    def key_for(self, entry):
+        return {name: entry[name] for name in ("source_id", "pasid_valid")} | {"pasid": entry["space"]["pasid"]}
+
+    def aim(self, invalidation, entry):
+        return super().aim(invalidation, entry | {name: entry["space"][name] for name in ("domain_id", "pasid")})
+
+
+assert set(Invalidation.as_shape().members) >= set(random_invalidation(Random(0), PageRules.SCOPES))

@@ -1,0 +1,101 @@
+"""`BlockCache` in shapes with and without probing, with any traffic around each look-up."""
+
+import pytest
+
+from nestwalk.config import CacheShape, preset
+from nestwalk.invalidation.command import Scope
+from nestwalk.lookup.block_cache import BlockCache
+from rtl.tests.lookup.cache_bench import CacheBench, CachePort
+from rtl.tests.lookup.rules import EVERYTHING, PageRules
+
+CFG = preset("FORMAL")
+
+
+def make_bench(shape: CacheShape, shift: int, rng) -> CacheBench:
+    rules = PageRules(CFG, shift)
+    return CacheBench(CachePort(BlockCache(rules.format, shape), rules), rules, rng)
+
+
+@pytest.mark.parametrize(
+    ("sets", "ways", "shift"),
+    [(128, 2, 0), (64, 1, 9), (8, 2, 0), (2, 4, 9)],
+    ids=["probing", "probing-2m", "crowded", "tiny"],
+)
+def test_random_traffic(sets, ways, shift, rng):
+    bench = make_bench(CacheShape(sets=sets, ways=ways), shift, rng)
+
+    async def testbench(ctx):
+        for _ in range(2):
+            await bench.churn(ctx, 4 * sets + 300, fills=0.3, removals=0.0)
+            await bench.check_everything_is_found(ctx)
+            for _ in range(8):
+                await bench.check_one_invalidation(ctx)
+            await bench.churn(ctx, 500, fills=0.5, removals=0.02)
+            await bench.check_everything_is_found(ctx)
+            await bench.churn(ctx, 500, fills=0.9, removals=0.5)
+            await bench.check_everything_is_found(ctx)
+
+    bench.run(testbench)
+    print(f"{bench.now} cycles, {bench.hits} hits, {bench.discarded} fills discarded, {bench.evicted} evicted")
+    assert bench.hits > bench.now // 50
+    assert bench.discarded
+    assert bench.evicted
+
+
+def test_rewriting_an_entry_never_shows_half_of_it(rng):
+    """The same key in every cycle while its entry is replaced: old, one miss for the cycle of the write, new."""
+    bench = make_bench(CacheShape(sets=4, ways=2), 0, rng)
+    entry = bench.rules.random_entry(rng) | {"permissions": EVERYTHING}
+    key = bench.rules.key_for(entry)
+
+    async def testbench(ctx):
+        for number in range(1, 20):
+            bench.offer_fill(ctx, entry | {"host_page": number})
+            for _ in range(rng.choice([12, 13, 14])):
+                await bench.cycle(ctx, key)
+
+    bench.run(testbench)
+    # The first fill waits for the flush; each of the others costs one look-up.
+    assert bench.hits == bench.now - bench.history[bench.rules.tag(entry)][0].written - 1 - 18 - bench.port.latency
+    assert bench.evicted == 0
+
+
+def test_reset_forgets_everything(rng):
+    rows = 8
+    bench = make_bench(CacheShape(sets=rows, ways=2), 0, rng)
+
+    async def testbench(ctx):
+        for moment in range(12):
+            await bench.churn(ctx, 100, fills=0.5, removals=0.0)
+            await bench.churn(ctx, 1 + moment, fills=0.5, removals=0.2)
+            await bench.check_reset(ctx, rows)
+            before = bench.hits
+            await bench.churn(ctx, 60, fills=0.5, removals=0.01)
+            await bench.check_everything_is_found(ctx)
+            assert bench.hits > before
+
+    bench.run(testbench)
+    assert bench.forgotten > 0
+
+
+def test_a_fill_that_waits_when_an_invalidation_comes_never_survives_it(rng):
+    """Offered together with the invalidation it is discarded; offered before, it is written and then cleared."""
+    bench = make_bench(CacheShape(sets=8, ways=2), 0, rng)
+
+    async def testbench(ctx):
+        await bench.churn(ctx, 20, fills=0.5, removals=0.0)
+        for distance in (0, 1, 2, 3, 4, 5, 0):
+            await bench.settle(ctx)
+            entry = bench.rules.random_entry(rng) | {"permissions": EVERYTHING}
+            discarded = bench.discarded
+            bench.offer_fill(ctx, entry)
+            for _ in range(distance):
+                await bench.cycle(ctx)
+            bench.offer_invalidation(ctx, {"iotlb": 1, "scope": Scope.GLOBAL})
+            await bench.settle(ctx)
+            for _ in range(bench.port.latency + 1):
+                await bench.cycle(ctx, bench.rules.key_for(entry))
+            assert bench.discarded - discarded == (distance == 0)
+
+    bench.run(testbench)
+    assert bench.discarded >= 2
