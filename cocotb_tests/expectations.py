@@ -60,7 +60,7 @@ def walk_transfers(trace: np.ndarray) -> list[Transfer]:
 def compare_answer(answer: np.void, result: Result) -> str | None:
     """What is wrong with an answer; None when it is the model's."""
     if bool(answer["granted"]) != result.granted:
-        return f"granted {bool(answer['granted'])} (fault {int(answer['fault']):#x}), not {result.granted}"
+        return f"granted {bool(answer['granted'])} (fault {int(answer['fault']):#x}), not {result[:6]}"
     if not result.granted:
         fault = int(answer["fault"])
         return None if fault == result.fault else f"fault {fault:#x}, not {result.fault_condition} {result.fault:#x}"

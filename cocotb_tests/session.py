@@ -6,10 +6,9 @@ from random import Random
 from nestwalk.config import IommuConfig, preset
 from nestwalk_sim.builders import Scenario
 from nestwalk_sim.model import ModelConfig, model_preset
+from nestwalk_sim.rtl.driver import Driver
 from nestwalk_sim.rtl.memory import MemoryTiming, Moment
 from nestwalk_sim.rtl.unit import Bench
-
-from .driver import Driver
 
 __all__ = ["CONFIG", "MODEL", "PRESET", "count_of", "load", "random_timing", "rng_of", "start"]
 

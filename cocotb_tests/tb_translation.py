@@ -10,9 +10,9 @@ import numpy as np
 from nestwalk_sim.builders import Coverage, Scenario, random_scenarios
 from nestwalk_sim.memory import PAGE_SIZE
 from nestwalk_sim.model import Access, Request, Result, translate
+from nestwalk_sim.rtl.driver import Driver
 from nestwalk_sim.rtl.unit import Bench, Traffic
 
-from .driver import Driver
 from .expectations import compare_answer, expected_record, expected_transfers, walk_transfers
 from .session import CONFIG, MODEL, count_of, load, random_timing, rng_of, start
 

@@ -1,0 +1,204 @@
+"""Tables that change under traffic: answers stay sound, invalidations complete, nothing hangs."""
+
+from dataclasses import dataclass, field
+from random import Random
+
+import cocotb
+import numpy as np
+
+from nestwalk_sim.builders import HostSpace, LegacyTables, ScalableTables
+from nestwalk_sim.host.vtd.descriptors import Wait
+from nestwalk_sim.memory import PAGE_SIZE, Memory
+from nestwalk_sim.rtl.driver import Queue
+from nestwalk_sim.rtl.memory import MemoryTiming, Moment
+from nestwalk_sim.rtl.unit import Batch, Bench, Traffic, request_array
+
+from .edits import Edit, random_edit, unrelated_invalidation
+from .judge import Judge
+from .session import MODEL, count_of, rng_of, start
+from .world import Group, legacy_group, scalable_group
+
+GROUPS = 6
+HANG_LIMIT = 100_000
+SHOWN = 3
+ACCESSED_DIRTY = 0x360
+"""Bits that hardware may set, of both stages."""
+
+
+@dataclass
+class Life:
+    """One group at work: its requests in flight and what was done so far."""
+
+    bench: Bench
+    queue: Queue
+    group: Group
+    lane: int
+    edits: list[Edit] = field(default_factory=list)
+    sent: list[tuple[np.ndarray, Batch]] = field(default_factory=list)
+    flying: list[Batch] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.random = self.group.random
+        self._requests = request_array(self.group.pool)
+
+    def send(self, most: int, about: Edit) -> None:
+        """Queue some requests, half of them by the requester that an edit is about."""
+        pool, wanted = self.group.pool, about.request
+        alike = [index for index, request in enumerate(pool) if request[:2] == wanted[:2]]
+        everything = range(len(pool))
+        count = self.random.randrange(most)
+        indices = np.array([self.random.choice(self.random.choice((alike, everything))) for _ in range(count)], int)
+        batch = self.bench.submit(self._requests[indices], self.lane)
+        self.sent.append((indices, batch))
+        self.flying.append(batch)
+
+    async def settle(self) -> None:
+        """Wait until nothing of the group is in flight."""
+        while self.flying:
+            await self.flying.pop()
+
+    async def pause(self) -> None:
+        await self.bench.cycles(self.random.choice((0, 0, 1, 5, self.random.randrange(200))))
+
+    async def change(self) -> None:
+        """One edit from its preparation to what may be done once it is complete."""
+        edit = random_edit(self.group)
+        self.send(12, edit)
+        await self.pause()
+        self._write(edit.prepare)
+        edit.begun = self.bench.now()
+        self._write([(edit.address, edit.content)])
+        self.send(8, edit)
+        await self.pause()
+        if edit.covering:
+            edit.done = await self.invalidate(edit)
+            self.send(8, edit)
+        else:
+            await self.settle()
+            edit.done = self.bench.now()
+        self._write(edit.cleanup)
+        self.edits.append(edit)
+        if self.random.random() < 0.3:
+            await self.settle()
+
+    async def invalidate(self, edit: Edit) -> int:
+        """Queue the descriptors, at once or in two parts, among others."""
+        random, descriptors = self.random, list(edit.covering)
+        if random.random() < 0.3:
+            descriptors.insert(random.randrange(len(descriptors) + 1), unrelated_invalidation(self.group))
+        if random.random() < 0.2:
+            descriptors.insert(random.randrange(len(descriptors) + 1), Wait(fence=True))
+        parts = [descriptors]
+        if random.random() < 0.2:
+            place = random.randrange(len(descriptors) + 1)
+            parts = [descriptors[:place], descriptors[place:]]
+        visible = 0
+        for part in parts:
+            visible = await self.queue.submit(part, HANG_LIMIT)
+            self.send(8, edit)
+        return visible
+
+    def _write(self, writes: list[tuple[int, bytes]]) -> None:
+        for address, content in writes:
+            self.group.memory.add_pages([address])
+            self.group.memory.write(address, content)
+            self.bench.memory.add_pages([address])
+            self.bench.memory.write(address, content)
+
+
+def random_timing(random: Random) -> MemoryTiming:
+    return MemoryTiming(
+        latency=random.randrange(1, 61),
+        jitter=random.choice((0, 0, 5, 60)),
+        stall_percent=random.choice((0, 0, 20)),
+        interleave=random.random() < 0.5,
+        moment=random.choice(list(Moment)),
+        exclusive_loss_percent=random.choice((0, 20)),
+        seed=random.getrandbits(32),
+    )
+
+
+async def change_conditions(bench: Bench, random: Random) -> None:
+    """Another memory and another pace every now and then, for ever."""
+    while True:
+        bench.memory.timing = random_timing(random)
+        for lane in range(GROUPS):
+            traffic = Traffic(
+                max_outstanding=random.choice((0, 0, 2)),
+                gap_percent=random.choice((0, 50, 90)),
+                response_stall_percent=random.choice((0, 0, 40)),
+                seed=random.getrandbits(32),
+            )
+            bench.set_traffic(traffic, lane)
+        await bench.cycles(random.randrange(1000, 20_000))
+
+
+async def live(life: Life, edits: int) -> None:
+    while len(life.edits) < edits:
+        await life.change()
+    await life.settle()
+
+
+def compare_memory(bench: Bench, memory: Memory) -> list[str]:
+    """Pages of software's memory that the unit has changed beyond accessed and dirty bits."""
+    mask = np.uint64((1 << 64) - 1 & ~ACCESSED_DIRTY)
+    return [
+        f"the page at {address:#x} differs"
+        for address, content in memory.image().items()
+        if ((np.frombuffer(bench.memory.read(address, PAGE_SIZE), "u8") ^ np.frombuffer(content, "u8")) & mask).any()
+    ]
+
+
+async def run(dut, name: str, scalable: bool, edits: int) -> None:
+    random = rng_of(name)
+    bench, driver = await start(dut)
+    bench.set_hang_limit(HANG_LIMIT)
+    memory = Memory()
+    host = HostSpace(memory, MODEL.haw, random)
+    tables = ScalableTables(host) if scalable else LegacyTables(host)
+    domains = random.sample(range(1, 1 << MODEL.domain_bits), 5 * GROUPS)
+    groups = []
+    for number, bus in enumerate(random.sample(range(256), GROUPS)):
+        own = Random(random.getrandbits(64))
+        mine = domains[5 * number : 5 * number + 5]
+        if isinstance(tables, ScalableTables):
+            groups.append(scalable_group(own, MODEL, tables, bus, mine))
+        else:
+            groups.append(legacy_group(own, MODEL, tables, bus, mine))
+    queue_base = host.unused(3)
+    bench.memory.load(memory.image())
+    before = memory.copy()
+    await driver.set_root(tables.state)
+    queue = await driver.start_queue(queue_base, wide=scalable or bool(random.getrandbits(1)))
+
+    lives = [Life(bench, queue, group, lane) for lane, group in enumerate(groups)]
+    weather = cocotb.start_soon(change_conditions(bench, random))
+    for task in [cocotb.start_soon(live(life, -(-edits // GROUPS))) for life in lives]:
+        await task
+    weather.cancel()
+
+    counts = sum((judge_life(life, before, tables.state) for life in lives), start=np.zeros(6, int))
+    dut._log.info("%s: %d edits, %d cycles; settled, old, new, mixed, uncovered: %s", name, edits, bench.now(), counts)
+    assert compare_memory(bench, memory) == []
+    assert counts[:3].min() > edits // 20
+
+
+def judge_life(life: Life, before: Memory, state) -> np.ndarray:
+    indices = np.concatenate([indices for indices, _ in life.sent])
+    answers = np.concatenate([batch.answers for _, batch in life.sent])
+    assert answers["answered"].all()
+    judge = Judge(before.copy(), state, MODEL, life.group.pool, life.edits)
+    judge.judge(indices, answers)
+    assert judge.problems == [], f"{len(judge.problems)} of {len(answers)}:\n" + "\n".join(judge.problems[:SHOWN])
+    judge.counts["granted"] = int(answers["granted"].sum())
+    return np.array([judge.counts[key] for key in ("settled", "old", "new", "mixed", "uncovered", "granted")])
+
+
+@cocotb.test()
+async def scalable_tables_change(dut):
+    await run(dut, "scalable_tables_change", True, count_of("EDITS") * 4 // 5)
+
+
+@cocotb.test()
+async def legacy_tables_change(dut):
+    await run(dut, "legacy_tables_change", False, count_of("EDITS") // 5)
