@@ -3,14 +3,20 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from nestwalk.config import CacheShape, preset
 from nestwalk_sim.errors import UserError
 
-from .lib import Spec
+from .block_cache import BlockCacheSpec
 from .queue import QueueSpec
+from .spec import Spec
+from .tags import PageTags
 
 __all__ = ["BLOCKS", "tasks", "wanted"]
 
+FORMAL = preset("FORMAL")
+
 BLOCKS: dict[str, Callable[[str], Spec]] = {
+    "iotlb_4k": partial(BlockCacheSpec, tags=PageTags(FORMAL), shape=FORMAL.iotlb_4k),
     "queue_2": partial(QueueSpec, depth=2),
     "queue_4": partial(QueueSpec, depth=4),
 }

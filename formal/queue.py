@@ -1,9 +1,10 @@
 """What the queue of stream items promises."""
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Array, Const, Module, Mux, Signal
 from nestwalk.bus.queue import Queue
 
-from .lib import Mode, Spec, Task, expose, free, held_until_taken, implies, past
+from .lib import free, held_until_taken, implies, past, since
+from .spec import Mode, Spec, Task
 
 __all__ = ["QueueSpec"]
 
@@ -35,7 +36,7 @@ class QueueSpec(Spec):
 
     def specify(self, m: Module):
         self.dut = dut = Queue(ITEM_BITS, self._depth)
-        expose(m, "dut", dut)
+        self.expose(m, "dut", dut)
         free(m, dut.i.valid, dut.i.payload, dut.o.ready)
         put, take = dut.i.valid & dut.i.ready, dut.o.valid & dut.o.ready
 
@@ -50,7 +51,7 @@ class QueueSpec(Spec):
 
         full = past(m, dut.level == self._depth)
         self.cover(m, "The queue fills up.", dut.level == self._depth)
-        self.cover(m, "A full queue becomes empty.", (dut.level == 0) & self._since(m, full))
+        self.cover(m, "A full queue becomes empty.", (dut.level == 0) & since(m, full))
         self.cover(m, "An item passes a queue that is never empty.", take & put & (dut.level == 1))
 
     def _follow(self, m, put, take):
@@ -82,9 +83,8 @@ class QueueSpec(Spec):
     def _stored(self, m, ahead):
         """The stored item with ``ahead`` items ahead of it, of which one is in the output register."""
         dut, rows = self.dut, self._depth - 1
-        port = dut._ram.read_port(domain="comb")
         place = Signal(range(2 * self._depth))
-        m.d.comb += [place.eq(dut._head + ahead - 1), port.addr.eq(Mux(place >= rows, place - rows, place))]
+        m.d.comb += place.eq(dut._head + ahead - 1)
         self.claim(m, "The pointers name rows.", (dut._head < rows) & (dut._tail < rows))
         stored = Mux(dut.level == 0, Const(0), dut.level - 1)
         end = Signal(range(2 * self._depth))
@@ -95,11 +95,4 @@ class QueueSpec(Spec):
             dut._tail == Mux(end >= rows, end - rows, end)[: len(dut._tail)],
         )
         self.cover(m, "The pointers wrap.", (dut._tail == 0) & past(m, dut._tail == rows - 1))
-        return port.data
-
-    def _since(self, m, event):
-        """Whether ``event`` happened before."""
-        seen = Signal()
-        with m.If(event):
-            m.d.sync += seen.eq(1)
-        return seen
+        return Array(self.platform.rows(dut._ram))[Mux(place >= rows, place - rows, place)]

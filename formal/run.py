@@ -15,7 +15,7 @@ from pathlib import Path
 from nestwalk_sim import tools
 
 from .blocks import BLOCKS, tasks
-from .lib import Mode
+from .spec import Mode
 
 __all__ = ["DIRECTORY", "Check", "Finding", "prove", "run_task"]
 
@@ -160,9 +160,10 @@ def run_task(
     )
     _sby(directory)
     run = directory / "run"
-    status = _status(run)
+    word = _last_word(run)
+    status = STATUS.get(word, "error")
     assertions, covers = _count(run / "src" / "folded.json")
-    reached, findings = _read_log(run / "logfile.txt", spec.sentences)
+    reached, findings = _read_summary(run / word, spec.sentences)
     covering = plan.mode is Mode.COVER
     return Check(
         block=block,
@@ -199,10 +200,11 @@ def _sby(directory: Path) -> None:
             raise
 
 
-def _status(run: Path) -> str:
+def _last_word(run: Path) -> str:
+    """The status that SymbiYosys ended with; a file of that name has its whole summary."""
     file = run / "status"
     words = file.read_text().split() if file.exists() else []
-    return STATUS.get(words[0], "error") if words else "error"
+    return words[0] if words else "ERROR"
 
 
 def _count(folded: Path) -> tuple[int, int]:
@@ -221,18 +223,18 @@ def _count(folded: Path) -> tuple[int, int]:
     )
 
 
-def _read_log(log: Path, sentences: dict[str, str]) -> tuple[int, list[Finding]]:
-    """Number of covers reached, and the findings that SymbiYosys's summary lists."""
-    if not log.exists():
+def _read_summary(file: Path, sentences: dict[str, str]) -> tuple[int, list[Finding]]:
+    """Number of covers reached, and the findings that SymbiYosys lists."""
+    if not file.exists():
         return 0, []
     reached, findings, trace = 0, [], None
-    for line in log.read_text().splitlines():
-        if match := re.search(r"summary: (?:counterexample|cover) trace.*: (\S+\.vcd)$", line):
-            trace = log.parent.parent / match[1]
-        elif re.search(r"summary: +reached cover statement", line):
+    for line in file.read_text().splitlines():
+        if match := re.search(r"(?:counterexample|cover) trace.*: (\S+\.vcd)$", line):
+            trace = file.parent / match[1]
+        elif re.search(r" reached cover statement", line):
             reached += 1
-        elif match := re.search(r"summary: +failed assertion \S+ at (\S+)", line):
+        elif match := re.search(r"failed assertion \S+ at (\S+)", line):
             findings.append(Finding(sentences.get(match[1], "?"), match[1], trace))
-        elif match := re.search(r"summary: +\S+ at (\S+)$", line):
+        elif match := re.match(r"\s*\S+ at (\S+)$", line):
             findings.append(Finding(f"not reached: {sentences.get(match[1], '?')}", match[1], None))
     return reached, findings

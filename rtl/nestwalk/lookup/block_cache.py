@@ -189,7 +189,7 @@ class BlockCache(wiring.Component):
         plan = None
         if self._index_bits > self._spread_bits + 1:
             plan = self.format.probe(offered.payload, counter[self._spread_bits :], self._index_bits)
-        probing = Signal()
+        scan["probing"] = probing = Signal()
         count = C(self.shape.sets - 1, steps_log2 + 1)
         if plan is not None:
             fits = plan.count_log2 + self._spread_bits < self._index_bits
@@ -200,6 +200,7 @@ class BlockCache(wiring.Component):
             hashed, spread, probed = Signal(len(plan.hashed)), Signal(self._spread_bits), Signal()
             plain = Signal(self._index_bits)
             rows = [row_index(hashed, spread, way=way, index_bits=self._index_bits) for way in ways]
+        scan["count"] = count
         advance = Signal()
         m.d.comb += advance.eq(~scan["valid"] | scan["step"])
         scan["ahead"] = ahead = Signal()

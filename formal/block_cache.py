@@ -1,0 +1,122 @@
+"""What the set-associative cache in block RAM promises."""
+
+from amaranth.hdl import Array, Cat, Module, Signal, Value
+from nestwalk.config import CacheShape
+from nestwalk.lookup.block_cache import BlockCache
+
+from .cache import CacheSpec
+from .lib import implies
+from .spec import Mode, Task
+from .tags import Tags
+
+__all__ = ["BlockCacheSpec"]
+
+
+class BlockCacheSpec(CacheSpec):
+    """The promises of `CacheSpec` for `BlockCache`: a fill or an invalidation takes several cycles from its first read of
+    the RAM to its last write, and others begin meanwhile.
+
+    Parameters
+    ----------
+    tags : Tags
+    shape : CacheShape
+        Small: every row is looked at. Rows and ways beyond the first two add nothing that a claim could tell apart.
+    """
+
+    TASKS = {
+        "prove": Task(Mode.PROVE, 8, ""),
+        "progress": Task(Mode.PROVE, 20, ""),
+        "cover": Task(Mode.COVER, 40, ""),
+    }
+    FILL = 14
+    INVALIDATION = 18
+
+    def __init__(self, task: str, tags: Tags, shape: CacheShape):
+        self._shape = shape
+        super().__init__(task, tags)
+
+    def make(self, m: Module):
+        dut = BlockCache(self.tags.format, self._shape)
+        self.expose(m, "dut", dut)
+        return dut
+
+    def invariants(self, m: Module):
+        dut, scan = self.dut, self.dut._scan
+        idle, reading, finishing = (scan["states"].ongoing(state) for state in ("IDLE", "SCAN", "FINISH"))
+        offered = dut.invalidations
+        fills = Cat(stage["fill"] for stage in dut._stages)
+        scans = Cat(stage["scan"] for stage in dut._stages)
+        ways = range(self._shape.ways)
+
+        self.claim(m, "A fill is on its way in exactly one place.", (fills & (fills - 1)) == 0)
+        self.claim(m, "The cache knows whether a fill is on its way.", dut._filling == fills.any())
+        self.claim(m, "A fill on its way is still offered.", implies(dut._filling, dut.fill.valid))
+        self.claim(m, "The rotation names one way.", Cat(dut._rotation == 1 << way for way in ways).any())
+        self.claim(
+            m,
+            "Nothing is on its way while rows are cleared after a reset.",
+            implies(dut._flushing, idle & ~fills.any() & ~dut._writing),
+        )
+
+        self.claim(m, "The scan is in one of its states.", idle | reading | finishing)
+        self.claim(
+            m, "Rows are read for no one but an invalidation that is offered.", implies(scan["ahead"] | scan["valid"] | scans.any(), ~idle)
+        )
+        self.claim(
+            m,
+            "Rows are read only for an invalidation that reaches this cache.",
+            implies(~idle, offered.valid & dut.format.reaches(offered.payload)),
+        )
+        counter, ahead, valid = scan["counter"], scan["ahead"], scan["valid"]
+        self.claim(
+            m,
+            "The scan counts to its end.",
+            implies(reading, counter <= scan["last"])
+            & implies(finishing, counter == scan["last"] + 1)
+            & implies(~idle, scan["last"] == scan["count"]),
+        )
+        self.claim(
+            m,
+            "Steps follow each other.",
+            implies(reading, (ahead == (counter > 0)) & (valid == (counter > 1)))
+            & implies(finishing & ahead, valid == (counter > 1)),
+        )
+
+    def held(self, m, entry):
+        key = Signal(self.tags.format.key)
+        m.d.comb += [key[name].eq(value) for name, value in self.tags.format.key_of(entry).items()]
+        rows = self.dut._rows(m, key)
+        held = [
+            Array(self.platform.rows(memory))[row]
+            for memory, row in zip(self.dut._memories, rows, strict=True)
+        ]
+        self._scanned(m, key, rows, held)
+        return held
+
+    def _scanned(self, m, key, rows, held):
+        """Invariants that tie what is stored to the progress of an invalidation that covers the watched entry."""
+        dut, scan = self.dut, self.dut._scan
+        busy = ~scan["states"].ongoing("IDLE")
+        payload = dut.invalidations.payload
+        covered = busy & self.tags.covers(payload, self.entry)
+        self.claim(m, "No fill is covered by the invalidation that rows are read for.", ~(covered & self.says))
+        begun = Signal(dut._index_bits + 1)
+        m.d.comb += begun.eq(scan["counter"] - scan["ahead"] - scan["valid"])
+        for way, (row, entry) in enumerate(zip(rows, held, strict=True)):
+            step = row
+            on_its_way = [stage["scan"] & (stage["rows"][way] == row) for stage in dut._stages]
+            on_its_way.append(dut._writing & (dut._write_rows[way] == row))
+            self.claim(
+                m,
+                "The step that reads a row reads it.",
+                implies(covered & scan["valid"] & (begun == step), scan["rows"][way] == row),
+            )
+            self.claim(
+                m,
+                "A row that was read for an invalidation holds nothing that it covers.",
+                implies(covered & (begun > step) & ~Cat(on_its_way).any(), Value.cast(entry) != Value.cast(self.entry)),
+            )
+
+    @property
+    def clearing(self):
+        return self.dut._flushing

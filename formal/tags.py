@@ -1,0 +1,164 @@
+"""What the tags of each cache mean (§8.1, §5.3), said once more without the cache's own comparisons.
+
+A specification that asked the cache's format whether tags are equal would follow it into a mistake.
+"""
+
+from abc import ABC, abstractmethod
+
+from amaranth.hdl import Cat, Mux, Value
+from amaranth.lib import data
+
+from nestwalk.bus.translation import Access
+from nestwalk.config import IommuConfig
+from nestwalk.invalidation.command import Scope
+from nestwalk.lookup.cache_format import CacheFormat
+from nestwalk.lookup.configuration import ContextFormat, PasidFormat
+from nestwalk.lookup.iotlb import PageFormat
+
+__all__ = ["ContextTags", "PageTags", "PasidTags", "Tags"]
+
+PAGE_BITS = 45
+"""Page number bits of an address that are stored one by one: address bits 56:12."""
+
+SIGN = 51
+"""Page number bit of address bit 63, which is stored once for bits 63:57."""
+
+
+class Tags(ABC):
+    """The meaning of the tags of one cache format.
+
+    Attributes
+    ----------
+    format : CacheFormat
+    """
+
+    format: CacheFormat
+
+    @abstractmethod
+    def same(self, left: data.View, right: data.View) -> Value:
+        """Whether two entries, or an entry and a key, are about the same thing."""
+
+    def allows(self, entry: data.View, key: data.View) -> Value:
+        """Whether ``entry`` permits the access of ``key``."""
+        return Value.cast(1)
+
+    @abstractmethod
+    def covers(self, invalidation: data.View, entry: data.View) -> Value:
+        """Whether ``invalidation`` must remove ``entry`` (§5.3)."""
+
+    def may_cover(self, invalidation: data.View, entry: data.View) -> Value:
+        """Whether ``invalidation`` may remove ``entry``: hardware may always remove more than it must (§5.2)."""
+        return self.covers(invalidation, entry)
+
+
+class PageTags(Tags):
+    """IOTLB: SID, allocated with or without PASID, PASID, address; removed by DID, PGTT, PASID and address."""
+
+    def __init__(self, cfg: IommuConfig, page_shift: int = 0):
+        self.format = PageFormat(cfg, page_shift)
+        self._shift = page_shift
+        self._domain_bits = cfg.domain_bits
+
+    def same(self, left, right):
+        return (
+            (left.source_id == right.source_id)
+            & (left.pasid_valid == right.pasid_valid)
+            & (~left.pasid_valid | (left.pasid == right.pasid))
+            & (left.page == right.page)
+        )
+
+    def allows(self, entry, key):
+        granted = entry.permissions
+        read = Mux(key.privileged, granted.privileged_read, granted.user_read)
+        write = Mux(key.privileged, granted.privileged_write, granted.user_write)
+        access = key.access
+        return (
+            ((access == Access.READ) & read)
+            | ((access == Access.WRITE) & write)
+            | ((access == Access.ATOMIC) & read & write)
+            | ((access == Access.ZERO_LENGTH_READ) & (read | write))
+        )
+
+    def covers(self, invalidation, entry):
+        return self._removes(invalidation, entry, self._overlaps(invalidation, entry, SIGN))
+
+    def may_cover(self, invalidation, entry):
+        return self._removes(invalidation, entry, self._overlaps(invalidation, entry, PAGE_BITS))
+
+    def _removes(self, invalidation, entry, overlaps):
+        scope = invalidation.scope
+        domain = entry.domain_id == invalidation.domain_id[: self._domain_bits]
+        pasid = entry.pasid == invalidation.pasid
+        return invalidation.iotlb & (
+            (scope == Scope.GLOBAL)
+            | ((scope == Scope.DOMAIN) & domain)
+            | ((scope == Scope.PASID) & domain & pasid)
+            | ((scope == Scope.PAGE_IN_DOMAIN) & domain & (entry.first_stage | overlaps))
+            | ((scope == Scope.PAGE_IN_PASID) & domain & pasid & entry.first_stage & overlaps)
+        )
+
+    def _overlaps(self, invalidation, entry, sign_position):
+        """Whether the entry's page and the 2^AM pages of the invalidation have an address in common."""
+        mask = invalidation.address_mask
+        agree = [
+            (entry.page[bit - self._shift] == invalidation.page[bit]) | (mask > bit)
+            for bit in range(self._shift, PAGE_BITS)
+        ]
+        agree.append((entry.page[PAGE_BITS - self._shift] == invalidation.page[SIGN]) | (mask > sign_position))
+        return Cat(agree).all()
+
+
+class ContextTags(Tags):
+    """Context cache of scalable mode: SID; removed by SID under the function mask."""
+
+    def __init__(self, cfg: IommuConfig):
+        self.format = ContextFormat(cfg)
+
+    def same(self, left, right):
+        return left.source_id == right.source_id
+
+    def covers(self, invalidation, entry):
+        return invalidation.context & ((invalidation.scope != Scope.DEVICE) | _same_function(invalidation, entry))
+
+
+class PasidTags(Tags):
+    """PASID cache: SID, with or without PASID, PASID; removed by DID and PASID, and by context-cache invalidations."""
+
+    def __init__(self, cfg: IommuConfig):
+        self.format = PasidFormat(cfg)
+        self._domain_bits = cfg.domain_bits
+
+    def same(self, left, right):
+        return (
+            (left.source_id == right.source_id)
+            & (left.pasid_valid == right.pasid_valid)
+            & (~left.pasid_valid | (self._pasid(left) == self._pasid(right)))
+        )
+
+    def covers(self, invalidation, entry):
+        scope = invalidation.scope
+        domain = entry.space.domain_id == invalidation.domain_id[: self._domain_bits]
+        pasid = entry.space.pasid == invalidation.pasid
+        by_pasid_cache = (
+            (scope == Scope.GLOBAL)
+            | ((scope == Scope.DOMAIN) & domain)
+            | ((scope == Scope.PASID) & domain & pasid)
+        )
+        # Domain-selective invalidation of contexts removes legacy entries of the domain, and in scalable mode all.
+        by_context = (
+            (scope == Scope.GLOBAL)
+            | ((scope == Scope.DOMAIN) & (domain | ~entry.space.legacy))
+            | ((scope == Scope.DEVICE) & _same_function(invalidation, entry))
+        )
+        return (invalidation.context & by_context) | (invalidation.pasid_cache & by_pasid_cache)
+
+    @staticmethod
+    def _pasid(view: data.View) -> Value:
+        return view.pasid if "pasid" in dict(view.shape()) else view.space.pasid
+
+
+def _same_function(invalidation: data.View, entry: data.View) -> Value:
+    """Equal source ids apart from the function bits that FM masks: 1 bit 2, 2 bits 2:1, 3 bits 2:0."""
+    mask = invalidation.function_mask
+    ignored = Mux(mask == 3, 0b111, Mux(mask == 2, 0b110, Mux(mask == 1, 0b100, 0)))
+    return (entry.source_id | ignored) == (invalidation.source_id | ignored)
