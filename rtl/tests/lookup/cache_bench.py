@@ -202,10 +202,10 @@ class CacheBench:
             await self.cycle(ctx)
 
     async def check_everything_is_found(self, ctx):
-        """At rest: entries are only missing as far as others evicted them."""
+        """At rest: look everything up. Entries are only missing if they were covered or evicted."""
         await self.settle(ctx)
-        alive = [fills[-1] for fills in self.history.values() if fills and not self._covered(fills[-1], self.now)]
-        wanted = [(fill, key) for fill in alive if (key := self.rules.key_for(fill.entry))]
+        known = [fills[-1] for fills in self.history.values() if fills]
+        wanted = [(fill, key) for fill in known if (key := self.rules.key_for(fill.entry))]
         first = self.now
         for _, key in wanted:
             await self.cycle(ctx, key)
@@ -214,7 +214,7 @@ class CacheBench:
         missing = 0
         for time, (fill, _) in enumerate(wanted, first):
             if time not in self.hit_times:
-                missing += not self._may_be_gone(fill)
+                missing += not (self._covered(fill, first) or self._may_be_gone(fill))
                 self.history[self.rules.tag(fill.entry)].clear()
         evicted = self.evicted - self._evicted_before
         assert missing <= evicted, f"{missing} entries are lost, but {evicted} were evicted"

@@ -47,7 +47,7 @@ def random_invalidation(rng: Random, scopes: list[tuple[str, Scope]], shift: int
         "function_mask": rng.randrange(4),
         "pasid": rng.choice(PASIDS),
         "page": invalidation_page(page),
-        "address_mask": rng.choice([0, 0, 1, 2, 3, 9, 10, 18, 20, 45, 52]),
+        "address_mask": rng.choice([*range(shift, shift + 4), *range(shift, shift + 2), 0, 9, 20, 45, 52]),
         "hint": rng.getrandbits(1),
     }
 
@@ -98,7 +98,7 @@ class PageRules(CacheRules):
     """`PageFormat`."""
 
     SCOPES = [
-        *([("iotlb", Scope.PAGE_IN_PASID)] * 3),
+        *([("iotlb", Scope.PAGE_IN_PASID)] * 6),
         *([("iotlb", Scope.PAGE_IN_DOMAIN)] * 2),
         ("iotlb", Scope.PASID),
         ("iotlb", Scope.DOMAIN),
@@ -113,10 +113,12 @@ class PageRules(CacheRules):
         self._host_bits = cfg.page_bits - shift
 
     def random_entry(self, rng):
+        tags = self._tag_fields(rng)
+        usual = rng.random() < 0.8  # the same domain and mode for all entries of a PASID
         return {
-            **self._tag_fields(rng),
-            "domain_id": rng.choice(DOMAINS),
-            "first_stage": rng.getrandbits(1),
+            **tags,
+            "domain_id": DOMAINS[0] if usual else rng.choice(DOMAINS),
+            "first_stage": int(tags["pasid"] != 0) if usual else rng.getrandbits(1),
             "permissions": {name: rng.getrandbits(1) for name in EVERYTHING},
             "size": rng.choice(list(PageSize)),
             "host_page": rng.getrandbits(self._host_bits),

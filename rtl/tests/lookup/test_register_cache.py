@@ -61,11 +61,11 @@ def test_keeps_as_many_entries_as_it_has(rng):
 def test_rewriting_an_entry_never_shows_half_of_it(rng):
     """The same key in every cycle while its entry is replaced: old, one miss for the cycle of the write, new."""
     bench = make_bench(2, rng)
-    entry = bench.rules.random_entry(rng) | {"permissions": EVERYTHING}
+    entry = bench.rules.random_entry(rng) | {"permissions": EVERYTHING, "pasid_valid": 0}
 
     async def testbench(ctx):
-        for number in range(1, 20):
-            bench.offer_fill(ctx, entry | {"host_page": number})
+        for number in range(1, 20):  # the PASID is no tag of an entry of a request without
+            bench.offer_fill(ctx, entry | {"pasid": number})
             for _ in range(rng.choice([5, 6, 7])):
                 await bench.cycle(ctx, bench.rules.key_for(entry))
 
