@@ -11,7 +11,7 @@ from nestwalk.invalidation.command import Invalidation, Scope
 from nestwalk.lookup.configuration import ContextFormat, PasidFormat
 from nestwalk.lookup.iotlb import PageFormat
 
-__all__ = ["EVERYTHING", "CacheRules", "ContextRules", "PageRules", "PasidRules", "random_invalidation"]
+__all__ = ["EVERYTHING", "SOURCE_IDS", "CacheRules", "ContextRules", "PageRules", "PasidRules", "random_invalidation"]
 
 SOURCE_IDS = [0x0100, 0x0101, 0x0102, 0x0106, 0x8100]
 PASIDS = [0, 1, 0xFFFFF]

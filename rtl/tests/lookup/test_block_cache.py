@@ -1,12 +1,14 @@
 """`BlockCache` in shapes with and without probing, with any traffic around each look-up."""
 
+from itertools import product
+
 import pytest
 
 from nestwalk.config import CacheShape, preset
 from nestwalk.invalidation.command import Scope
 from nestwalk.lookup.block_cache import BlockCache
 from rtl.tests.lookup.cache_bench import CacheBench, CachePort
-from rtl.tests.lookup.rules import EVERYTHING, PageRules
+from rtl.tests.lookup.rules import EVERYTHING, SOURCE_IDS, PageRules
 
 CFG = preset("FORMAL")
 
@@ -52,8 +54,8 @@ def test_probes_all_pages_under_an_address_mask(shift, rng):
     async def testbench(ctx):
         for log2 in (0, 1, 2, 3, 1):
             like = rules.random_entry(rng) | {"permissions": EVERYTHING, "first_stage": 1}
-            for page in range(16):
-                tags = {"page": like["page"] & ~0xF | page, "pasid_valid": page >> 1 & 1 ^ page >> 2 & 1}
+            for page, source_id in product(range(8), SOURCE_IDS[:3]):  # too many for the first way alone
+                tags = {"page": like["page"] & ~7 | page, "pasid_valid": page >> 1 & 1, "source_id": source_id}
                 bench.offer_fill(ctx, like | tags)
                 await bench.settle(ctx)
             aimed = {"iotlb": 1, "scope": Scope.PAGE_IN_PASID, "address_mask": log2 and shift + log2, "page": 0}
@@ -64,7 +66,7 @@ def test_probes_all_pages_under_an_address_mask(shift, rng):
             await bench.check_everything_is_found(ctx)
 
     bench.run(testbench)
-    assert bench.lost <= 2
+    assert bench.lost < 10
     assert spans[0] < spans[1] < 100 < spans[3]
 
 
