@@ -132,10 +132,12 @@ class BlockCache(wiring.Component):
                 m.d.sync += flushing.eq(0)
 
         scan = self._elaborate_scan(m)
-        start_fill = Signal()
-        m.d.comb += start_fill.eq(
-            self.fill.valid & ~filling & ~flushing & ~writing & (~self.invalidations.valid | scan["started"])
-        )
+        start_fill, held_back = Signal(), Signal()
+        reached = self.invalidations.valid & self.format.reaches(self.invalidations.payload)
+        m.d.comb += [
+            held_back.eq(reached & ~scan["started"]),
+            start_fill.eq(self.fill.valid & ~filling & ~flushing & ~writing & ~held_back),
+        ]
         with m.If(start_fill):
             m.d.sync += filling.eq(1)
         with m.If(scan["discard"]):
@@ -210,9 +212,9 @@ class BlockCache(wiring.Component):
                 with m.If(offered.valid & ~self._flushing & ~self._filling):
                     with m.If(~self.format.reaches(offered.payload)):
                         m.d.comb += offered.ready.eq(1)
-                    with m.Elif(self.fill.valid):
-                        m.d.comb += scan["discard"].eq(1)
                     with m.Else():
+                        # Only once: fills that come later are not covered, and a stream of them would never let it begin.
+                        m.d.comb += scan["discard"].eq(self.fill.valid)
                         m.next = "SCAN"
             with m.State("SCAN"):
                 m.d.comb += scan["started"].eq(1)

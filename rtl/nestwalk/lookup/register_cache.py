@@ -68,14 +68,13 @@ class RegisterCache(wiring.Component):
         m.d.comb += victim.eq(Mux(same.any(), same, Mux(valid.all(), rotation, free)))
         with m.FSM(name="maintain") as self._states:
             with m.State("IDLE"):
-                with m.If(self.invalidations.valid):
-                    with m.If(self.format.reaches(self.invalidations.payload)):
-                        m.d.comb += self.fill.ready.eq(1)  # a waiting fill may be covered: discard it
-                        m.next = "CLEAR"
-                    with m.Else():
-                        m.d.comb += self.invalidations.ready.eq(1)
-                with m.Elif(self.fill.valid):
-                    m.next = "WRITE"
+                with m.If(self.invalidations.valid & self.format.reaches(self.invalidations.payload)):
+                    m.d.comb += self.fill.ready.eq(1)  # a waiting fill may be covered: discard it
+                    m.next = "CLEAR"
+                with m.Else():
+                    m.d.comb += self.invalidations.ready.eq(self.invalidations.valid)
+                    with m.If(self.fill.valid):
+                        m.next = "WRITE"
             with m.State("CLEAR"):
                 m.d.comb += self.invalidations.ready.eq(1)
                 for n, entry in enumerate(entries):
