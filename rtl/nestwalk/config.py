@@ -92,6 +92,10 @@ class IommuConfig:
         Fully associative part of the IOTLB for 1 GiB pages.
     context_cache, pasid_cache : CacheShape
         Caches of context entries and PASID-table entries.
+    structure_cache_1, structure_cache_2 : CacheShape
+        Paging-structure caches: tables of level 1 and level 2 by input address.
+    nested_tlb, second_stage_cache_1, second_stage_cache_2 : CacheShape
+        Of guest-physical addresses: host pages, and second-stage tables of level 1 and level 2.
 
     Raises
     ------
@@ -138,6 +142,11 @@ class IommuConfig:
     iotlb_1g_entries: int = 8
     context_cache: CacheShape = CacheShape(sets=64, ways=4)
     pasid_cache: CacheShape = CacheShape(sets=512, ways=4)
+    structure_cache_1: CacheShape = CacheShape(sets=512, ways=2)
+    structure_cache_2: CacheShape = CacheShape(sets=512, ways=1)
+    nested_tlb: CacheShape = CacheShape(sets=512, ways=1)
+    second_stage_cache_1: CacheShape = CacheShape(sets=512, ways=2)
+    second_stage_cache_2: CacheShape = CacheShape(sets=512, ways=1)
 
     def __post_init__(self):
         self._check_widths()
@@ -238,6 +247,11 @@ PRESETS: dict[str, IommuConfig] = {
         iotlb_1g_entries=16,
         context_cache=CacheShape(sets=256, ways=4),
         pasid_cache=CacheShape(sets=1024, ways=4),
+        structure_cache_1=CacheShape(sets=1024, ways=4),
+        structure_cache_2=CacheShape(sets=512, ways=2),
+        nested_tlb=CacheShape(sets=512, ways=2),
+        second_stage_cache_1=CacheShape(sets=1024, ways=4),
+        second_stage_cache_2=CacheShape(sets=512, ways=2),
     ),
     "TINY": IommuConfig(
         device_tlb=False,
@@ -251,6 +265,11 @@ PRESETS: dict[str, IommuConfig] = {
         iotlb_1g_entries=1,
         context_cache=CacheShape(sets=16, ways=1),
         pasid_cache=CacheShape(sets=16, ways=1),
+        structure_cache_1=CacheShape(sets=16, ways=1),
+        structure_cache_2=CacheShape(sets=16, ways=1),
+        nested_tlb=CacheShape(sets=16, ways=1),
+        second_stage_cache_1=CacheShape(sets=16, ways=1),
+        second_stage_cache_2=CacheShape(sets=16, ways=1),
     ),
     "FORMAL": IommuConfig(
         haw=32,
@@ -273,6 +292,11 @@ PRESETS: dict[str, IommuConfig] = {
         iotlb_1g_entries=1,
         context_cache=CacheShape(sets=2, ways=1),
         pasid_cache=CacheShape(sets=2, ways=1),
+        structure_cache_1=CacheShape(sets=2, ways=1),
+        structure_cache_2=CacheShape(sets=2, ways=1),
+        nested_tlb=CacheShape(sets=2, ways=1),
+        second_stage_cache_1=CacheShape(sets=2, ways=1),
+        second_stage_cache_2=CacheShape(sets=2, ways=1),
     ),
 }
 """The presets of the design contract, by name."""

@@ -7,22 +7,12 @@ from amaranth.lib.wiring import In, Out
 from ..bus.fork import Fork
 from ..bus.translation import Access, PageSize
 from ..config import IommuConfig
-from ..invalidation.command import Invalidation, Scope
+from ..invalidation.command import Invalidation
 from .block_cache import BlockCache
-from .cache_format import CacheFormat, ProbePlan, equal_terms
-from .hash import fold
 from .register_cache import RegisterCache
+from .requester_format import RequesterFormat, RequesterKey
 
-__all__ = ["INPUT_PAGE_BITS", "Iotlb", "IotlbEntry", "IotlbFill", "IotlbKey", "PageFormat", "Permissions", "page_of"]
-
-INPUT_PAGE_BITS = 46
-"""An input page number: address bits 56:12 and, above them, bit 63 that stands for bits 63:57."""
-
-
-def page_of(address: Value) -> Value:
-    """Page number of a 64-bit input address whose bits 63:57 are equal."""
-    return Cat(address[12:57], address[63])
-
+__all__ = ["Iotlb", "IotlbFill", "IotlbKey", "PageFormat", "Permissions"]
 
 class Permissions(data.Struct):
     """What an entry allows without another look at the tables.
@@ -42,122 +32,29 @@ class Permissions(data.Struct):
         return Array([read, write, read & write, read | write])[Value.cast(access)]
 
 
-class IotlbKey(data.StructLayout):
+class IotlbKey(RequesterKey):
     """What a request is looked up by; ``page`` in units of the page size."""
 
     def __init__(self, page_shift: int):
-        super().__init__(
-            {
-                "source_id": 16,
-                "pasid_valid": 1,
-                "pasid": 20,
-                "page": INPUT_PAGE_BITS - page_shift,
-                "access": Access,
-                "privileged": 1,
-            }
-        )
+        super().__init__(page_shift, {"access": Access, "privileged": 1})
 
 
-class IotlbEntry(data.StructLayout):
-    """One cached translation.
-
-    ``pasid`` is RID_PASID for an entry made by a request without PASID, so that a PASID-based invalidation finds it;
-    ``first_stage``
-    says PGTT first-stage or nested; ``size`` is the size that the walk found, which may exceed that of the entry.
-    """
+class PageFormat(RequesterFormat):
+    """IOTLB entries for pages of 2^(12 + ``page_shift``) bytes; ``size`` is what the walk found, which may be more."""
 
     def __init__(self, cfg: IommuConfig, page_shift: int):
-        super().__init__(
-            {
-                "valid": 1,
-                "source_id": 16,
-                "pasid_valid": 1,
-                "pasid": 20,
-                "page": INPUT_PAGE_BITS - page_shift,
-                "domain_id": cfg.domain_bits,
-                "first_stage": 1,
-                "permissions": Permissions,
-                "size": PageSize,
-                "host_page": cfg.page_bits - page_shift,
-            }
-        )
-
-
-class PageFormat(CacheFormat):
-    """IOTLB entries for pages of 2^(12 + ``page_shift``) bytes."""
-
-    def __init__(self, cfg: IommuConfig, page_shift: int):
-        self.page_shift = page_shift
-        self.domain_bits = cfg.domain_bits
-        self.entry = IotlbEntry(cfg, page_shift)
-        self.key = IotlbKey(page_shift)
-
-    def key_of(self, entry):
-        return {name: entry[name] for name in ("source_id", "pasid_valid", "pasid", "page")}
-
-    def key_terms(self, entry, key):
-        return [
-            *equal_terms(entry.source_id, key.source_id),
-            entry.pasid_valid == key.pasid_valid,
-            *equal_terms(entry.pasid, key.pasid, unless=~key.pasid_valid),
-            *equal_terms(entry.page, key.page),
-        ]
+        fields = {"permissions": Permissions, "size": PageSize, "host_page": cfg.page_bits - page_shift}
+        super().__init__(cfg, page_shift, fields, IotlbKey(page_shift))
 
     def grant_terms(self, entry, key):
         return [entry.permissions.allows(key.access, key.privileged)]
-
-    def hashed(self, key):
-        return Cat(key.page, key.pasid & key.pasid_valid.replicate(len(key.pasid)), key.pasid_valid)
-
-    def spread(self, key, bits):
-        return fold(key.source_id, bits)
-
-    def reaches(self, invalidation):
-        return invalidation.iotlb
-
-    def _page_mask(self, invalidation) -> Value:
-        """1 for each bit of an entry's page number that the invalidation's address mask leaves to compare."""
-        positions = range(self.page_shift, INPUT_PAGE_BITS)
-        return Cat(C(position, 6) >= invalidation.address_mask for position in positions)
-
-    def _page(self, invalidation) -> Value:
-        page = Cat(invalidation.page[: INPUT_PAGE_BITS - 1], invalidation.page[-1])
-        return page[self.page_shift :]
-
-    def invalidation_terms(self, entry, invalidation):
-        scope = invalidation.scope
-        in_domain, in_pasid = scope == Scope.PAGE_IN_DOMAIN, scope == Scope.PAGE_IN_PASID
-        mask = self._page_mask(invalidation)
-        # A page of a domain: first-stage and nested entries of the domain all go (§5.3).
-        by_page = in_pasid | (in_domain & ~entry.first_stage)
-        by_pasid = in_pasid | (scope == Scope.PASID)
-        return [
-            *equal_terms(entry.domain_id, invalidation.domain_id[: self.domain_bits], unless=scope == Scope.GLOBAL),
-            *equal_terms(entry.pasid, invalidation.pasid, unless=~by_pasid),
-            *equal_terms(entry.page & mask, self._page(invalidation) & mask, unless=~by_page),
-            ~(in_pasid & ~entry.first_stage),
-        ]
-
-    def probe(self, invalidation, step, index_bits):
-        without_pasid = step[0]
-        offset = step[1:]
-        mask = self._page_mask(invalidation)
-        aligned = self._page(invalidation) & mask
-        page = Cat(aligned[: len(offset)] | offset, aligned[len(offset) :])
-        pasid = invalidation.pasid & (~without_pasid).replicate(20)
-        return ProbePlan(
-            useful=invalidation.scope == Scope.PAGE_IN_PASID,
-            count_log2=1
-            + Mux(invalidation.address_mask > self.page_shift, invalidation.address_mask - self.page_shift, 0)[:6],
-            hashed=Cat(page, pasid, ~without_pasid),
-        )
 
 
 class IotlbFill(data.StructLayout):
     """An entry to store: 4 KiB fields plus the size class to store it under."""
 
     def __init__(self, cfg: IommuConfig):
-        super().__init__({"entry": IotlbEntry(cfg, 0), "class_size": PageSize})
+        super().__init__({"entry": PageFormat(cfg, 0).entry, "class_size": PageSize})
 
 
 class Iotlb(wiring.Component):

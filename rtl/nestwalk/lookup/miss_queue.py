@@ -1,6 +1,6 @@
 """Requests that the look-up could not answer, on their way to a walk slot."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -9,12 +9,13 @@ from amaranth.utils import ceil_log2
 from ..bus.translation import RootPointer, TranslationRequest
 from ..config import IommuConfig
 from .configuration import AddressSpace, ContextFields
+from .structure_caches import StructureHint
 
 __all__ = ["Miss", "MissQueue"]
 
 
 class Miss(data.StructLayout):
-    """A request to walk for, and what the configuration caches knew about its requester when it was looked up."""
+    """A request to walk for, and what the caches knew about its requester and its address when it was looked up."""
 
     def __init__(self, cfg: IommuConfig):
         super().__init__(
@@ -25,12 +26,14 @@ class Miss(data.StructLayout):
                 "context": ContextFields(cfg),
                 "space_hit": 1,
                 "space": AddressSpace(cfg),
+                "hint_hit": 1,
+                "hint": StructureHint(cfg),
             }
         )
 
 
 class MissQueue(wiring.Component):
-    """FIFO of misses in LUT RAM whose cached configuration can be disowned at once.
+    """FIFO of misses in LUT RAM, of which what the caches knew can be disowned at once.
 
     Parameters
     ----------
@@ -43,8 +46,8 @@ class MissQueue(wiring.Component):
     ----------
     i, o : stream of Miss
         ``i`` is never refused while ``level`` < ``depth``; ``o`` comes one cycle later.
-    forget : In(1)
-        Clears ``context_hit`` and ``space_hit`` of all entries, of one that arrives in this cycle too.
+    forget_configuration, forget_structures : In(1)
+        Clear ``context_hit`` and ``space_hit``, or ``hint_hit``, of all entries, of one that arrives in this cycle too.
     level : Out
         Entries held.
     """
@@ -55,7 +58,8 @@ class MissQueue(wiring.Component):
             {
                 "i": In(stream.Signature(Miss(cfg), always_ready=True)),
                 "o": Out(stream.Signature(Miss(cfg))),
-                "forget": In(1),
+                "forget_configuration": In(1),
+                "forget_structures": In(1),
                 "level": Out(range(depth + 1)),
             }
         )
@@ -65,7 +69,8 @@ class MissQueue(wiring.Component):
         m.submodules.storage = storage = Memory(shape=self.o.payload.shape(), depth=self.depth, init=[])
         write, read = storage.write_port(), storage.read_port(domain="comb")
         head, tail = Signal(ceil_log2(self.depth)), Signal(ceil_log2(self.depth))
-        known = Signal(2 * self.depth)  # a pair for each entry: context, space
+        contexts, spaces, hints = Signal(self.depth), Signal(self.depth), Signal(self.depth)
+        hits = {"context_hit": contexts, "space_hit": spaces, "hint_hit": hints}
         put, take = Signal(), Signal()
         m.d.comb += [
             put.eq(self.i.valid),
@@ -76,14 +81,18 @@ class MissQueue(wiring.Component):
             read.addr.eq(head),
             self.o.valid.eq(self.level != 0),
             self.o.payload.eq(read.data),
-            Cat(self.o.payload.context_hit, self.o.payload.space_hit).eq(known.word_select(head, 2)),
         ]
+        for name, known in hits.items():
+            m.d.comb += self.o.payload[name].eq(known.bit_select(head, 1))
+            with m.If(put):
+                m.d.sync += known.bit_select(tail, 1).eq(self.i.payload[name])
         with m.If(put):
             m.d.sync += tail.eq(tail + 1)
-            m.d.sync += known.word_select(tail, 2).eq(Cat(self.i.payload.context_hit, self.i.payload.space_hit))
         with m.If(take):
             m.d.sync += head.eq(head + 1)
         m.d.sync += self.level.eq(self.level + put - take)
-        with m.If(self.forget):
-            m.d.sync += known.eq(0)
+        with m.If(self.forget_configuration):
+            m.d.sync += [contexts.eq(0), spaces.eq(0)]
+        with m.If(self.forget_structures):
+            m.d.sync += hints.eq(0)
         return m

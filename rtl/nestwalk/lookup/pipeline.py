@@ -4,16 +4,18 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..bus.bypass_queue import BypassQueue
 from ..bus.fork import Fork
-from ..bus.queue import Queue
 from ..bus.translation import AddressType, PageSize, RootPointer, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
 from ..invalidation.command import Invalidation
 from .block_cache import BlockCache
 from .cache_format import select
 from .configuration import ContextFormat, PasidFormat
-from .iotlb import Iotlb, IotlbFill, page_of
+from .iotlb import Iotlb, IotlbFill
 from .miss_queue import Miss, MissQueue
+from .requester_format import page_of
+from .structure_caches import StructureCaches, StructureFill
 
 __all__ = ["LookupPipeline"]
 
@@ -36,14 +38,14 @@ class _Flight(data.StructLayout):
 
 
 class LookupPipeline(wiring.Component):
-    """Answers hits, and hands misses on with the configuration that is cached for their requester.
+    """Answers hits, and hands misses on with what the caches know about requester and address.
 
     ::
 
                      ┌> Iotlb ────────────────┐
-        request ─────┼> PASID cache ──────────┼─> hit ──> queue ─> response      (`LATENCY` cycles when nothing waits)
-        (snapshot of └> context cache ────────┘   miss ─> MissQueue ─> miss
-         root_pointer)
+        request ─────┼> StructureCaches ──────┼─> hit ──> queue ─> response      (`LATENCY` cycles when nothing waits)
+        (snapshot of ├> PASID cache ──────────┤   miss ─> MissQueue ─> miss
+        root_pointer)└> context cache ────────┘
 
     A request is accepted each cycle as long as both queues could take all that is in the pipeline, so nothing stalls
     inside. While
@@ -64,12 +66,12 @@ class LookupPipeline(wiring.Component):
     response : Out(stream of TranslationResponse)
         Answers to hits.
     miss : Out(stream of Miss)
-    iotlb_fill, context_fill, pasid_fill : In(stream)
+    iotlb_fill, structure_fill, context_fill, pasid_fill : In(stream)
         Entries to cache.
-    iotlb_invalidations, configuration_invalidations : In(stream of Invalidation)
-        The transfer is the completion for the IOTLB, or for both configuration caches.
-    forget : In(1)
-        Disowns the cached configuration of every request accepted so far.
+    page_invalidations, configuration_invalidations : In(stream of Invalidation)
+        The transfer is the completion for IOTLB and paging-structure caches, or for both configuration caches.
+    forget_configuration, forget_structures : In(1)
+        Disowns what the caches knew for the requests accepted so far.
     mark : In(1)
         Starts a new generation of requests.
     drained : Out(1)
@@ -92,11 +94,13 @@ class LookupPipeline(wiring.Component):
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
                 "miss": Out(stream.Signature(Miss(cfg))),
                 "iotlb_fill": In(stream.Signature(IotlbFill(cfg))),
+                "structure_fill": In(stream.Signature(StructureFill(cfg))),
                 "context_fill": In(stream.Signature(self._context_format.entry)),
                 "pasid_fill": In(stream.Signature(self._pasid_format.entry)),
-                "iotlb_invalidations": In(stream.Signature(Invalidation)),
+                "page_invalidations": In(stream.Signature(Invalidation)),
                 "configuration_invalidations": In(stream.Signature(Invalidation)),
-                "forget": In(1),
+                "forget_configuration": In(1),
+                "forget_structures": In(1),
                 "mark": In(1),
                 "drained": Out(1),
                 "iotlb_lookup": Out(1),
@@ -112,11 +116,16 @@ class LookupPipeline(wiring.Component):
         m.submodules.context_cache = contexts = BlockCache(self._context_format, self.cfg.context_cache)
         m.submodules.pasid_cache = spaces = BlockCache(self._pasid_format, self.cfg.pasid_cache)
         m.submodules.misses = misses = MissQueue(self.cfg, self.DEPTH)
-        m.submodules.hits = hits = Queue(_Answer(self.cfg), self.DEPTH)
+        m.submodules.hits = hits = BypassQueue(_Answer(self.cfg), self.DEPTH)
         wiring.connect(m, wiring.flipped(self.iotlb_fill), iotlb.fill)
         wiring.connect(m, wiring.flipped(self.context_fill), contexts.fill)
         wiring.connect(m, wiring.flipped(self.pasid_fill), spaces.fill)
-        wiring.connect(m, wiring.flipped(self.iotlb_invalidations), iotlb.invalidations)
+        m.submodules.structures = structures = StructureCaches(self.cfg)
+        wiring.connect(m, wiring.flipped(self.structure_fill), structures.fill)
+        m.submodules.page_invalidations = pages = Fork(Invalidation, 2)
+        wiring.connect(m, wiring.flipped(self.page_invalidations), pages.i)
+        wiring.connect(m, pages.o[0], iotlb.invalidations)
+        wiring.connect(m, pages.o[1], structures.invalidations)
         m.submodules.invalidations = fork = Fork(Invalidation, 2)
         wiring.connect(m, wiring.flipped(self.configuration_invalidations), fork.i)
         wiring.connect(m, fork.o[0], contexts.invalidations)
@@ -124,25 +133,29 @@ class LookupPipeline(wiring.Component):
 
         accepted = self._elaborate_entry(m, misses, hits)
         for name in ("source_id", "pasid_valid", "pasid"):
-            m.d.comb += [iotlb.key[name].eq(accepted.request[name]), spaces.key[name].eq(accepted.request[name])]
+            for cache in (iotlb, structures, spaces):
+                m.d.comb += cache.key[name].eq(accepted.request[name])
         m.d.comb += [
             contexts.key.source_id.eq(accepted.request.source_id),
             iotlb.key.page.eq(page_of(accepted.request.address)),
+            structures.key.page.eq(page_of(accepted.request.address)),
             iotlb.key.access.eq(accepted.request.access),
             iotlb.key.privileged.eq(accepted.request.privileged & accepted.request.pasid_valid),
         ]
 
         # The request travels beside the look-ups.
         valid = [self.request.valid & self.request.ready]
-        flight, known = [accepted], [C(1, 1)]
+        flight, known, known_structures = [accepted], [C(1, 1)], [C(1, 1)]
         for stage in range(1, self.LATENCY + 1):
             valid.append(Signal(name=f"valid_{stage}"))
             flight.append(Signal(_Flight(self.cfg), name=f"flight_{stage}"))
             known.append(Signal(name=f"known_{stage}"))
+            known_structures.append(Signal(name=f"known_structures_{stage}"))
             m.d.sync += [
                 valid[stage].eq(valid[stage - 1]),
                 flight[stage].eq(flight[stage - 1]),
-                known[stage].eq(known[stage - 1] & ~self.forget),
+                known[stage].eq(known[stage - 1] & ~self.forget_configuration),
+                known_structures[stage].eq(known_structures[stage - 1] & ~self.forget_structures),
             ]
         before_last, last = flight[-2], flight[-1]
         m.d.comb += iotlb.address_page.eq(before_last.request.address[12:30])
@@ -166,7 +179,10 @@ class LookupPipeline(wiring.Component):
             misses.i.payload.root_pointer.eq(last.root_pointer),
             misses.i.payload.context_hit.eq(found.context_hit & known[-1] & ~last.must_walk),
             misses.i.payload.space_hit.eq(found.space_hit & known[-1] & ~last.must_walk),
-            misses.forget.eq(self.forget),
+            misses.i.payload.hint_hit.eq(structures.hit & known_structures[-1] & ~last.must_walk),
+            misses.i.payload.hint.eq(structures.hint),
+            misses.forget_configuration.eq(self.forget_configuration),
+            misses.forget_structures.eq(self.forget_structures),
         ]
         wiring.connect(m, misses.o, wiring.flipped(self.miss))
 
@@ -213,17 +229,14 @@ class LookupPipeline(wiring.Component):
             now.response.address.eq(Cat(request.address[:12], page)),
             now.response.page_size.eq(Mux(bypass, PageSize.SIZE_4K.value, iotlb.size)),
         ]
-        direct = Signal()
+        leaving = hits.o.payload
         m.d.comb += [
-            direct.eq(valid & (hits.level == 0)),
-            hits.i.valid.eq(valid & ~(direct & self.response.ready)),
+            hits.i.valid.eq(valid),
             hits.i.payload.eq(now),
-            self.response.valid.eq(hits.o.valid | direct),
+            self.response.valid.eq(hits.o.valid),
+            self.response.payload.eq(leaving.response),
             hits.o.ready.eq(self.response.ready),
         ]
-        leaving = Signal(_Answer(self.cfg))
-        m.d.comb += leaving.eq(Mux(hits.o.valid, hits.o.payload.as_value(), now.as_value()))
-        m.d.comb += self.response.payload.eq(leaving.response)
         self._left = self.response.valid & self.response.ready
         self._left_generation = leaving.generation
 

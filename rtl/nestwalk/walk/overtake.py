@@ -6,7 +6,7 @@ from amaranth.lib import data
 from ..config import IommuConfig
 from ..formats.pasid import TranslationMode
 from ..invalidation.command import Scope
-from ..lookup.iotlb import INPUT_PAGE_BITS, page_of
+from ..lookup.requester_format import INPUT_PAGE_BITS, page_of
 
 __all__ = ["overtakes"]
 

@@ -83,6 +83,8 @@ class PageStep(wiring.Component):
         Its read failed.
     update_failed : In(1)
         Setting its bits failed.
+    guest_page : Out
+        In the same cycle: the page that a first-stage entry leads to, which is guest-physical under nesting.
     decision : Out(Decision)
         One cycle later.
     """
@@ -98,6 +100,7 @@ class PageStep(wiring.Component):
                 "value": In(64),
                 "error": In(1),
                 "update_failed": In(1),
+                "guest_page": Out(cfg.page_bits),
                 "decision": Out(Decision(cfg)),
             }
         )
@@ -148,6 +151,7 @@ class PageStep(wiring.Component):
         page_as_address = Cat(C(0, 12), page, C(0, 57 - cfg.haw))
         source = Mux(is_first, self.request.address[:57], progress.address)
         output = page_address(page, source, level)[: cfg.haw]
+        m.d.comb += self.guest_page.eq(Mux(first.is_leaf(progress.first_level), output[12:], page))
         beyond = C(0)
         for levels in sorted(cfg.second_stage_levels):
             width = cfg.second_stage_width(levels)
@@ -247,7 +251,7 @@ class PageStep(wiring.Component):
         second_entry = Cat(C(0, 3), seen.top_index, space.second_root)
         address = Mux(self._nested, second_entry, next_entry)
         m.d.comb += [
-            decision.action.eq(Action.READ_ENTRY),
+            decision.action.eq(Mux(self._nested, Action.LOOKUP_GUEST, Action.READ_ENTRY)),
             decision.address.eq(address),
             after.entry.eq(address[3:]),
             after.second_level.eq(space.second_levels + 2),

@@ -9,7 +9,8 @@ from ..bus.translation import PageSize, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
 from ..formats.fault import FaultEvent
 from ..formats.pasid import TranslationMode
-from ..lookup.iotlb import IotlbFill, page_of
+from ..lookup.iotlb import IotlbFill
+from ..lookup.requester_format import page_of
 from .gates import INTERRUPT_PAGES
 from .state import Action, Decision
 

@@ -101,16 +101,16 @@ class Action(enum.Enum, shape=3):
     GRANT = 3
     FAULT = 4
     RESTART = 5  # walk the pages again from their root
+    LOOKUP_GUEST = 6  # begin a second-stage walk: at what the guest caches know, else at ``address``
 
 
 class Decision(data.StructLayout):
     """The outcome of a step.
 
-    ``address`` is what to read or update, or the host address granted. ``kind`` counts for `Action.READ_STRUCTURE`,
-    ``mask`` and
-    ``expected`` for `Action.UPDATE`; ``recorded`` for `Action.FAULT`; ``permissions``, ``size`` and ``cached`` (may
-    the answer be
-    cached) for `Action.GRANT`. ``progress``, ``space`` and ``leaf`` are the slot's new state.
+    ``address`` is what to read or update, or the host address granted. ``kind`` counts for `Action.READ_STRUCTURE`;
+    ``mask`` and ``expected`` for `Action.UPDATE`; ``recorded`` for `Action.FAULT`; ``permissions``, ``size`` and
+    ``cached`` (may the answer be cached) for `Action.GRANT`. ``progress``, ``space`` and ``leaf`` are the slot's new
+    state.
     """
 
     def __init__(self, cfg: IommuConfig):

@@ -10,6 +10,7 @@ from ..formats.fault import FaultReason as R
 from ..formats.fault import is_qualified
 from ..formats.pasid import TranslationMode
 from ..lookup.configuration import AddressSpace
+from ..lookup.structure_caches import StructureHint, TableLevel
 from .address import index, one_of
 from .gates import Gates, check_gates
 from .state import Action, Decision, Phase, StructureKind, TableEvent
@@ -70,6 +71,8 @@ class TableStep(wiring.Component):
         The event is a cache's, so that ``event.space`` holds the PASID too.
     space : In(AddressSpace)
         What the slot knows so far: PASID and gathered FPD.
+    hint_hit, hint : In
+        The table that the paging-structure caches knew for the request.
     decision : Out(Decision)
         One cycle later. ``decision.space`` is the slot's new state.
     known : Out(1)
@@ -85,6 +88,8 @@ class TableStep(wiring.Component):
                 "event": In(TableEvent(cfg)),
                 "from_cache": In(1),
                 "space": In(AddressSpace(cfg)),
+                "hint_hit": In(1),
+                "hint": In(StructureHint(cfg)),
                 "decision": Out(Decision(cfg)),
                 "known": Out(1),
             }
@@ -114,6 +119,7 @@ class TableStep(wiring.Component):
         m.d.comb += first_entry.eq(enter_pages(m, cfg, request, event.space, decision.progress))
         with m.If(enters):
             m.d.comb += decision.address.eq(first_entry)
+            hinted = self._use_hint(m, request)
 
         # The slot's new state.
         fpd = event.fpd | (space.fpd & ~from_cache)
@@ -135,7 +141,8 @@ class TableStep(wiring.Component):
         with m.Elif(interrupt | pass_through):
             m.d.comb += [decision.action.eq(Action.GRANT), decision.address.eq(request.address)]
         with m.Elif(enters):
-            m.d.comb += decision.action.eq(Action.READ_ENTRY)
+            guest = (event.space.mode == TranslationMode.NESTED) & ~hinted
+            m.d.comb += decision.action.eq(Mux(guest, Action.LOOKUP_GUEST, Action.READ_ENTRY))
         with m.Else():
             m.d.comb += decision.action.eq(Action.READ_STRUCTURE)
         allowed = decision.permissions
@@ -149,6 +156,26 @@ class TableStep(wiring.Component):
             allowed.privileged_write.eq(event.space.sre),
         ]
         return m
+
+    def _use_hint(self, m, request) -> Value:
+        """Begin at the table that the caches knew, if it is of the same address space (§8.1), as the value says."""
+        space, progress = self.event.space, self.decision.progress
+        hint, fits = Signal(StructureHint(self.cfg)), Signal()
+        same_space = (self.hint.domain_id == space.domain_id) & (self.hint.pasid == space.pasid)
+        first = (space.mode == TranslationMode.FIRST_STAGE) | (space.mode == TranslationMode.NESTED)
+        m.d.sync += [
+            hint.eq(self.hint),
+            fits.eq(self.hint_hit & self.from_cache & same_space & (self.hint.first_stage == first)),
+        ]
+        level = Mux(hint.level == TableLevel.LEVEL_2, C(2, 3), C(1, 3))
+        entry = Cat(C(0, 3), index(request.address, level), hint.table)
+        with m.If(fits):
+            m.d.comb += [self.decision.address.eq(entry), progress.entry.eq(entry[3:])]
+            with m.If(hint.first_stage):
+                m.d.comb += [progress.phase.eq(Phase.FIRST_STAGE), progress.first_level.eq(level)]
+            with m.Else():
+                m.d.comb += progress.second_level.eq(level)
+        return fits
 
     def _elaborate_fault(self, m, event, gates, is_kind) -> Value:
         """Set the decision's fault to the first that applies; the value says whether there is one."""

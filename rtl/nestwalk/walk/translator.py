@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..bus.fork import Fork
 from ..bus.memory import MemoryReadSignature, MemoryWriteSignature
 from ..bus.merge import Merge
 from ..bus.translation import RootPointer, TranslationRequest, TranslationResponse
@@ -33,7 +34,7 @@ class Translator(wiring.Component):
     1. OVERTAKE: no new walk starts; every walk that may have read what it covers will fill no cache (§3 of the design
     contract).
     2. CONFIGURATION: covered context and PASID entries go; requests that waited with such an entry in hand forget it.
-    3. IOTLB: walks start again; covered translations go.
+    3. PAGES: walks start again, those for covered pages at the root; covered translations and tables go.
 
     ``drained`` then tells when the answers of overtaken walks and of earlier hits have left.
 
@@ -97,7 +98,7 @@ class Translator(wiring.Component):
         wiring.connect(m, update.response, walker.update_response)
         wiring.connect(m, update.read, wiring.flipped(self.update_read))
         wiring.connect(m, update.write, wiring.flipped(self.update_write))
-        for name in ("iotlb_fill", "context_fill", "pasid_fill"):
+        for name in ("iotlb_fill", "structure_fill", "context_fill", "pasid_fill"):
             wiring.connect(m, getattr(walker, name), getattr(lookup, name))
         m.d.comb += [lookup.root_pointer.eq(self.root_pointer), walker.root_pointer.eq(self.root_pointer)]
         for name in ("iotlb_lookup", "iotlb_hit", "iotlb_filled", "iotlb_evicted"):
@@ -109,7 +110,10 @@ class Translator(wiring.Component):
     def _elaborate_invalidations(self, m, lookup, walker):
         offered = self.invalidations
         current = Signal(Invalidation)
-        for part in (lookup.iotlb_invalidations, lookup.configuration_invalidations):
+        m.submodules.pages = pages = Fork(Invalidation, 2)
+        wiring.connect(m, pages.o[0], lookup.page_invalidations)
+        wiring.connect(m, pages.o[1], walker.guest_invalidations)
+        for part in (pages.i, lookup.configuration_invalidations):
             m.d.comb += part.payload.eq(current)
         m.d.comb += walker.invalidation.eq(current)
         m.d.sync += self.drained.eq(~lookup.mark & lookup.drained & walker.drained)
@@ -126,12 +130,13 @@ class Translator(wiring.Component):
                 m.d.comb += [walker.overtake.eq(1), lookup.configuration_invalidations.valid.eq(1)]
                 with m.If(lookup.configuration_invalidations.ready):
                     # Look-ups that read a row before it was cleared are still in the pipeline.
-                    m.d.comb += lookup.forget.eq(current.context | current.pasid_cache)
-                    m.next = "IOTLB"
-            with m.State("IOTLB"):
-                m.d.comb += lookup.iotlb_invalidations.valid.eq(1)
-                with m.If(lookup.iotlb_invalidations.ready):
-                    m.d.comb += lookup.mark.eq(1)
+                    m.d.comb += lookup.forget_configuration.eq(current.context | current.pasid_cache)
+                    m.next = "PAGES"
+            with m.State("PAGES"):
+                m.d.comb += walker.invalidating.eq(1)
+                m.d.comb += pages.i.valid.eq(1)
+                with m.If(pages.i.ready):
+                    m.d.comb += [lookup.mark.eq(1), lookup.forget_structures.eq(current.iotlb)]
                     m.next = "SETTLE"
             with m.State("SETTLE"):
                 # ``drained`` tells of this invalidation from the next cycle on.

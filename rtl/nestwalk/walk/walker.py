@@ -6,19 +6,24 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..bus.axi import AxiResponse
+from ..bus.bypass_queue import BypassQueue
 from ..bus.memory import MemoryIds, MemoryRead, MemoryReadSignature
-from ..bus.queue import Queue
 from ..bus.translation import RootPointer, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
 from ..formats.fault import FaultEvent
+from ..formats.pasid import TranslationMode
 from ..invalidation.command import Invalidation
 from ..lookup.configuration import AddressSpace, ContextFormat, PasidFormat
+from ..lookup.guest_caches import GuestCaches
 from ..lookup.iotlb import IotlbFill
 from ..lookup.miss_queue import Miss
+from ..lookup.requester_format import page_of
+from ..lookup.structure_caches import StructureFill, StructureHint
+from .address import leaf_size
 from .overtake import overtakes
 from .pages import PageStep
 from .results import WalkResults
-from .state import Action, Decision, Leaf, Progress, StructureKind, TableEvent
+from .state import Action, Decision, Leaf, Phase, Progress, StructureKind, TableEvent
 from .structures import STRUCTURE_SIZES, StructureReader
 from .tables import TableStep, enter_pages
 from .update import UpdateRequest, UpdateResponse
@@ -41,6 +46,27 @@ class _Event(data.StructLayout):
                 "update_failed": 1,
                 "table": TableEvent(cfg),
                 "root_pointer": RootPointer(cfg),
+                "hint_hit": 1,
+                "hint": StructureHint(cfg),
+                "invalidating": 1,
+                "guest_level": 3,  # of the second-stage entry that the guest caches stand in for; 0: a real entry
+            }
+        )
+
+
+class _GuestAnswer(data.StructLayout):
+    """What the guest caches know, for a slot."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__(
+            {
+                "slot": range(cfg.walk_slots),
+                "hit": 1,
+                "leaf": 1,
+                "level": 3,
+                "target": cfg.page_bits,
+                "read": 1,
+                "write": 1,
             }
         )
 
@@ -59,7 +85,7 @@ class Walker(wiring.Component):
 
     A slot has one thing outstanding at any time, so every queue has room for one item of each slot and the step
     pipeline never stalls;
-    a read's data leads to the next read three cycles later at ``read.request``.
+    a read's data leads to the next read two cycles later at ``read.request``.
 
     An invalidation overtakes a walk that may have read what it covers: the walk finishes and answers, but fills no
     cache. ``overtake``
@@ -80,13 +106,17 @@ class Walker(wiring.Component):
     read : Out(MemoryReadSignature)
     update_request, update_response : Out, In(stream)
         To and from `nestwalk.walk.update.EntryUpdate`.
-    iotlb_fill, context_fill, pasid_fill : Out(stream)
+    iotlb_fill, structure_fill, context_fill, pasid_fill : Out(stream)
         What finds the one before still waiting is not cached.
     overtake : In(1)
         Level: hold back new walks and compare all slots with ``invalidation``; ``overtaken`` answers when all are
         compared. Deassert to
         let walks start again.
     invalidation : In(Invalidation)
+    invalidating : In(1)
+        Caches are dropping what ``invalidation`` covers: a walk that starts for it counts as overtaken.
+    guest_invalidations : In(stream of Invalidation)
+        For the nested TLB and the second stage's paging-structure caches.
     overtaken : Out(1)
     drained : Out(1)
         No walk that an invalidation overtook is still in its slot.
@@ -108,10 +138,13 @@ class Walker(wiring.Component):
                 "update_request": Out(stream.Signature(UpdateRequest(cfg))),
                 "update_response": In(stream.Signature(UpdateResponse(cfg))),
                 "iotlb_fill": Out(stream.Signature(IotlbFill(cfg))),
+                "structure_fill": Out(stream.Signature(StructureFill(cfg))),
                 "context_fill": Out(stream.Signature(ContextFormat(cfg).entry)),
                 "pasid_fill": Out(stream.Signature(PasidFormat(cfg).entry)),
                 "overtake": In(1),
                 "invalidation": In(Invalidation),
+                "invalidating": In(1),
+                "guest_invalidations": In(stream.Signature(Invalidation)),
                 "overtaken": Out(1),
                 "drained": Out(1),
                 "walks": Out(range(self.cfg.walk_slots + 1)),
@@ -123,10 +156,13 @@ class Walker(wiring.Component):
         m = Module()
         cfg = self.cfg
         m.submodules.structures = self._structures = StructureReader(cfg)
-        m.submodules.reads = self._reads = Queue(MemoryRead(cfg), self.cfg.walk_slots)
+        m.submodules.reads = self._reads = BypassQueue(MemoryRead(cfg), self.cfg.walk_slots)
         m.submodules.tables = self._tables = TableStep(cfg)
         m.submodules.pages = self._pages = PageStep(cfg)
         m.submodules.results = self._results = WalkResults(cfg)
+        m.submodules.guest_caches = self._guest_caches = GuestCaches(cfg)
+        m.submodules.guests = self._guests = BypassQueue(_GuestAnswer(cfg), cfg.walk_slots)
+        wiring.connect(m, wiring.flipped(self.guest_invalidations), self._guest_caches.invalidations)
         self._in_use, self._known, self._overtaken = (
             Signal(self.cfg.walk_slots, name=n) for n in ("in_use", "known", "late")
         )
@@ -165,6 +201,8 @@ class Walker(wiring.Component):
             with m.If(~self._in_use[slot]):
                 m.d.comb += free.eq(slot)
         marking, mark_slot = self._elaborate_marks(m)
+        guests, space_now = self._guests, self._spaces[1].data
+        guest = guests.o.payload
         may_start = miss.valid & ~self._in_use.all() & ~self.overtake
 
         with m.If(arriving.valid & ~is_structure):
@@ -181,6 +219,13 @@ class Walker(wiring.Component):
                 chosen.is_page.eq(1),
                 chosen.update_failed.eq(updated.payload.failed),
                 pair.eq(updated.payload.data.replicate(2)),
+            ]
+        with m.Elif(guests.o.valid):
+            m.d.comb += [
+                guests.o.ready.eq(1),
+                chosen.slot.eq(guests.o.payload.slot),
+                chosen.is_page.eq(1),
+                chosen.guest_level.eq(Mux(guest.hit, guest.level, space_now.second_levels + 3)),
             ]
         with m.Elif(structures.o.valid):
             m.d.comb += [
@@ -200,6 +245,9 @@ class Walker(wiring.Component):
                 chosen.from_cache.eq(1),
                 chosen.root_pointer.eq(miss.payload.root_pointer),
                 chosen.table.eq(self._from_cache(miss.payload)),
+                chosen.hint_hit.eq(miss.payload.hint_hit),
+                chosen.hint.eq(miss.payload.hint),
+                chosen.invalidating.eq(self.invalidating),
             ]
             m.d.sync += [
                 self._in_use.bit_select(free, 1).eq(1),
@@ -225,6 +273,13 @@ class Walker(wiring.Component):
             self._leaf.eq(self._leaves[1].data),
             self._value.eq(pair.word_select(self._progress[1].data.entry[0], 64)),
         ]
+        with m.If(chosen.guest_level != 0):
+            # What the guest caches know, as the second-stage entry that would lead to it; else one to the root table.
+            target = Mux(guest.hit, guest.target, space_now.second_root)
+            m.d.sync += self._now.second_level.eq(chosen.guest_level)
+            large = guest.hit & guest.leaf & (guest.level != 1)
+            permissions = Cat(~guest.hit | guest.read, ~guest.hit | guest.write)
+            m.d.sync += self._value.eq(Cat(permissions, C(0, 5), large, C(0, 4), target))
 
     def _from_cache(self, miss):
         """The first event of a walk: what the caches knew, or the start at the root table."""
@@ -265,6 +320,8 @@ class Walker(wiring.Component):
             tables.event.eq(event.table),
             tables.from_cache.eq(event.from_cache),
             tables.space.eq(self._space),
+            tables.hint_hit.eq(event.hint_hit),
+            tables.hint.eq(event.hint),
             pages.request.eq(self._request),
             pages.space.eq(self._space),
             pages.progress.eq(self._now),
@@ -275,10 +332,19 @@ class Walker(wiring.Component):
         ]
         self._second = second = Signal(_Event(self.cfg))
         self._second_request, self._covered = Signal(TranslationRequest(self.cfg)), Signal()
+        self._before = Signal(Progress(self.cfg))
+        space, key = Signal(AddressSpace(self.cfg)), self._guest_caches.key
+        m.d.comb += [
+            key.domain_id.eq(space.domain_id),
+            key.page.eq(Mux(event.is_table, event.table.space.first_root, pages.guest_page)),
+        ]
+        m.d.comb += space.eq(Mux(event.is_table, event.table.space.as_value(), self._space.as_value()))
+        known = event.is_table | self._space_known
         m.d.sync += [
             second.eq(event),
             self._second_request.eq(self._request),
-            self._covered.eq(overtakes(self.cfg, self.invalidation, self._request, self._space, self._space_known)),
+            self._before.eq(self._now),
+            self._covered.eq(overtakes(self.cfg, self.invalidation, self._request, space, known)),
         ]
 
     def _decide(self, m):
@@ -305,7 +371,8 @@ class Walker(wiring.Component):
         ]
         with m.If(second.is_table & self._tables.known):
             m.d.sync += self._known.bit_select(second.slot, 1).eq(1)
-        with m.If(second.is_mark & self._covered):
+        # A walk that starts while an invalidation of its page is under way may use what is about to go.
+        with m.If((second.is_mark | second.invalidating) & self._covered):
             m.d.sync += self._overtaken.bit_select(second.slot, 1).eq(1)
 
         reads, expected = self._reads.i, self._structures.expected
@@ -330,7 +397,48 @@ class Walker(wiring.Component):
             self.update_request.payload.expected.eq(decision.expected),
             self.update_request.payload.mask.eq(decision.mask),
         ]
+        self._look_up_guest(m, acts & (action == Action.LOOKUP_GUEST))
         self._finish(m, decision, acts)
+
+    def _look_up_guest(self, m, wanted):
+        """The guest caches were given the key one cycle ago; queue their answer for the slot if it is wanted."""
+        caches, answer = self._guest_caches, self._guests.i
+        slot = self._second.slot
+        for stage in range(GuestCaches.LATENCY):
+            later = Signal(name=f"wanted_{stage}"), Signal.like(slot, name=f"wanted_slot_{stage}")
+            m.d.sync += [later[0].eq(wanted), later[1].eq(slot)]
+            wanted, slot = later
+        m.d.comb += [answer.valid.eq(wanted), answer.payload.slot.eq(slot)]
+        for name in ("hit", "leaf", "level", "target", "read", "write"):
+            m.d.sync += answer.payload[name].eq(getattr(caches, name))
+
+    def _keep_guest(self, m, decision, late):
+        """Keep what a second-stage walk under nesting found: the leaf of a first-stage table, or its lower tables."""
+        before, after, space = self._before, decision.progress, decision.space
+        into_table = before.phase == Phase.SECOND_STAGE_TABLE
+        second = into_table | (before.phase == Phase.SECOND_STAGE_FINAL)
+        leaf = into_table & (after.phase == Phase.FIRST_STAGE)
+        low = (after.second_level == 1) | (after.second_level == 2)
+        keeps = self._second.is_page & ~late & (self._second.guest_level == 0)
+        keeps = keeps & (decision.action == Action.READ_ENTRY) & second & (space.mode == TranslationMode.NESTED)
+        fill = self._guest_caches.fill
+        size = leaf_size(before.second_level)
+        small, large = decision.address[12:21], decision.address[21:30]
+        aligned = Cat(small & (size == 0).replicate(9), large & ~size[1].replicate(9), decision.address[30:])
+        with m.If(fill.valid):
+            with m.If(fill.ready):
+                m.d.sync += fill.valid.eq(0)
+        with m.Elif(keeps & (leaf | (low & after.second_read & after.second_write))):
+            m.d.sync += [
+                fill.valid.eq(1),
+                fill.payload.level.eq(Mux(leaf, 0, after.second_level)),
+                fill.payload.domain_id.eq(space.domain_id),
+                fill.payload.page.eq(before.address[12:]),
+                fill.payload.read.eq(after.second_read),
+                fill.payload.write.eq(after.second_write),
+                Value.cast(fill.payload.size).eq(size),
+                fill.payload.target.eq(Mux(leaf, aligned, decision.address[12:])),
+            ]
 
     def _upper_half(self):
         """A scalable-mode root entry's upper half is for devices 16 to 31."""
@@ -348,6 +456,8 @@ class Walker(wiring.Component):
             results.decision.eq(decision),
             results.late.eq(late),
         ]
+        self._keep_structure(m, decision, late)
+        self._keep_guest(m, decision, late)
         fresh = second.is_table & ~second.from_cache & ~late & (decision.action != Action.FAULT)
         event, request = second.table, self._second_request
         with m.If(self.context_fill.valid):
@@ -368,6 +478,32 @@ class Walker(wiring.Component):
                 self.pasid_fill.payload.source_id.eq(request.source_id),
                 self.pasid_fill.payload.pasid_valid.eq(request.pasid_valid),
                 self.pasid_fill.payload.space.eq(decision.space),
+            ]
+
+    def _keep_structure(self, m, decision, late):
+        """Keep the table of level 1 or 2 that is read next, if everything is allowed down to it."""
+        progress, space, request = decision.progress, decision.space, self._second_request
+        first = progress.phase == Phase.FIRST_STAGE
+        second = (progress.phase == Phase.SECOND_STAGE_FINAL) & (space.mode == TranslationMode.SECOND_STAGE)
+        level = Mux(first, progress.first_level, progress.second_level)
+        first_open = progress.first_write & progress.first_user & progress.table_write
+        all_open = Mux(first, first_open, progress.second_read & progress.second_write)
+        keeps = self._second.is_page & ~late & (decision.action == Action.READ_ENTRY)
+        entry = self.structure_fill.payload.entry
+        with m.If(self.structure_fill.valid):
+            with m.If(self.structure_fill.ready):
+                m.d.sync += self.structure_fill.valid.eq(0)
+        with m.Elif(keeps & (first | second) & all_open & ((level == 1) | (level == 2))):
+            m.d.sync += [
+                self.structure_fill.valid.eq(1),
+                Value.cast(self.structure_fill.payload.level).eq(level[1]),
+                entry.source_id.eq(request.source_id),
+                entry.pasid_valid.eq(request.pasid_valid),
+                entry.pasid.eq(space.pasid),
+                entry.page.eq(page_of(request.address)),
+                entry.domain_id.eq(space.domain_id),
+                entry.first_stage.eq(first),
+                entry.table.eq(decision.address[12:]),
             ]
 
     def _connect(self, m):

@@ -1,0 +1,192 @@
+"""Nested TLB and second-stage paging-structure caches: what is known of a domain's guest-physical addresses (§8.1).
+
+All PASIDs of a domain share them: the tags are domain and guest-physical address.
+"""
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..bus.fork import Fork
+from ..bus.translation import PageSize
+from ..config import IommuConfig
+from ..invalidation.command import Invalidation, Scope
+from .block_cache import BlockCache
+from .cache_format import CacheFormat, ProbePlan, equal_terms, select
+
+__all__ = ["GuestCaches", "GuestFill", "GuestFormat", "GuestKey"]
+
+
+class GuestKey(data.StructLayout):
+    """Domain and guest-physical page, in units of 2^``page_shift`` 4 KiB pages."""
+
+    def __init__(self, cfg: IommuConfig, page_shift: int):
+        super().__init__({"domain_id": cfg.domain_bits, "page": cfg.page_bits - page_shift})
+
+
+class GuestFormat(CacheFormat):
+    """What the second stage says of 2^``page_shift`` guest-physical pages: the leaf that maps them, or a table.
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+    page_shift : int
+        0 for pages; 9 and 18 for tables of level 1 and 2, which only hold what all entries above allow all access to.
+    """
+
+    def __init__(self, cfg: IommuConfig, page_shift: int):
+        self.page_shift = page_shift
+        self.domain_bits = cfg.domain_bits
+        self.page_bits = cfg.page_bits
+        tags = {"valid": 1, "domain_id": cfg.domain_bits, "page": cfg.page_bits - page_shift}
+        leaf = {} if page_shift else {"read": 1, "write": 1, "size": PageSize}
+        self.entry = data.StructLayout(tags | leaf | {"target": cfg.page_bits})
+        self.key = GuestKey(cfg, page_shift)
+
+    def key_of(self, entry):
+        return {"domain_id": entry.domain_id, "page": entry.page}
+
+    def key_terms(self, entry, key):
+        return [*equal_terms(entry.domain_id, key.domain_id), *equal_terms(entry.page, key.page)]
+
+    def hashed(self, key):
+        return Cat(key.page, key.domain_id)
+
+    def spread(self, key, bits):
+        return C(0, 0)
+
+    def reaches(self, invalidation):
+        scope = invalidation.scope
+        by_domain = (scope == Scope.GLOBAL) | (scope == Scope.DOMAIN) | (scope == Scope.PAGE_IN_DOMAIN)
+        return invalidation.iotlb & by_domain
+
+    def _page_mask(self, invalidation) -> Value:
+        positions = range(self.page_shift, self.page_bits)
+        return Cat(C(position, 6) >= invalidation.address_mask for position in positions)
+
+    def invalidation_terms(self, entry, invalidation):
+        by_page = invalidation.scope == Scope.PAGE_IN_DOMAIN
+        mask = self._page_mask(invalidation)
+        page = invalidation.page[self.page_shift : self.page_bits]
+        kept = by_page & invalidation.hint if self.page_shift else C(0)
+        unless = invalidation.scope == Scope.GLOBAL
+        return [
+            *equal_terms(entry.domain_id, invalidation.domain_id[: self.domain_bits], unless=unless),
+            *equal_terms(entry.page & mask, page & mask, unless=~by_page),
+            ~kept,
+        ]
+
+    def probe(self, invalidation, step, index_bits):
+        aligned = invalidation.page[self.page_shift : self.page_bits] & self._page_mask(invalidation)
+        page = Cat(aligned[: len(step)] | step, aligned[len(step) :])
+        beyond = invalidation.address_mask > self.page_shift
+        return ProbePlan(
+            useful=invalidation.scope == Scope.PAGE_IN_DOMAIN,
+            count_log2=Mux(beyond, invalidation.address_mask - self.page_shift, 0)[:6],
+            hashed=Cat(page, invalidation.domain_id[: self.domain_bits]),
+        )
+
+
+class GuestFill(data.StructLayout):
+    """Something to keep of guest-physical ``page``: of ``level`` 0 its leaf, of 1 and 2 a table.
+
+    ``target`` is the host page of the table, or of the leaf's first page.
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__(
+            {
+                "level": 2,
+                "domain_id": cfg.domain_bits,
+                "page": cfg.page_bits,
+                "read": 1,
+                "write": 1,
+                "size": PageSize,
+                "target": cfg.page_bits,
+            }
+        )
+
+
+class GuestCaches(wiring.Component):
+    """Nested TLB and the second stage's tables of level 1 and 2, side by side.
+
+    The answer comes as the second-stage entry that would lead on from what is known, a leaf or a pointer to the known
+    table, so that the page step needs no case for it.
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+        ``cfg.nested_tlb``, ``cfg.second_stage_cache_1`` and ``_2`` are the shapes.
+
+    Attributes
+    ----------
+    key : In(GuestKey)
+        4 KiB key, every cycle.
+    hit, leaf, level, target, read, write : Out
+        `LATENCY` cycles later, not registered: whether the entry is a leaf, its level (1 to 3), address and
+        permissions.
+    fill : In(stream of GuestFill)
+    invalidations : In(stream of Invalidation)
+        Applied to all; the transfer is its completion.
+    """
+
+    LATENCY = BlockCache.LATENCY
+
+    def __init__(self, cfg: IommuConfig):
+        self.cfg = cfg
+        super().__init__(
+            {
+                "key": In(GuestKey(cfg, 0)),
+                "hit": Out(1),
+                "leaf": Out(1),
+                "level": Out(3),
+                "target": Out(cfg.page_bits),
+                "read": Out(1),
+                "write": Out(1),
+                "fill": In(stream.Signature(GuestFill(cfg))),
+                "invalidations": In(stream.Signature(Invalidation)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        cfg = self.cfg
+        m.submodules.invalidations = fork = Fork(Invalidation, 3)
+        wiring.connect(m, wiring.flipped(self.invalidations), fork.i)
+        caches = []
+        shapes = (cfg.nested_tlb, cfg.second_stage_cache_1, cfg.second_stage_cache_2)
+        names = ("nested_tlb", "tables_1", "tables_2")
+        for level, (name, shape) in enumerate(zip(names, shapes, strict=True)):
+            cache = BlockCache(GuestFormat(cfg, 9 * level), shape)
+            m.submodules[name] = cache
+            caches.append(cache)
+            wiring.connect(m, fork.o[level], cache.invalidations)
+            self._connect(m, cache, level)
+        found = [cache.way_hit.any() for cache in caches]
+        chosen = [data.View(cache.format.entry, select(cache.way_hit, cache.way_entry)) for cache in caches]
+        m.d.comb += [
+            self.hit.eq(Cat(found).any()),
+            self.leaf.eq(found[0]),
+            self.level.eq(Mux(found[0], Value.cast(chosen[0].size) + 1, Mux(found[1], 2, 3))),
+            self.target.eq(Mux(found[0], chosen[0].target, Mux(found[1], chosen[1].target, chosen[2].target))),
+            self.read.eq(~found[0] | chosen[0].read),
+            self.write.eq(~found[0] | chosen[0].write),
+        ]
+        return m
+
+    def _connect(self, m, cache, level):
+        fill, filled, chosen = self.fill.payload, cache.fill.payload, Signal(name=f"fills_{level}")
+        m.d.comb += [
+            cache.key.domain_id.eq(self.key.domain_id),
+            cache.key.page.eq(self.key.page[9 * level :]),
+            chosen.eq(fill.level == level),
+            cache.fill.valid.eq(self.fill.valid & chosen),
+            filled.valid.eq(1),
+            filled.domain_id.eq(fill.domain_id),
+            filled.page.eq(fill.page[9 * level :]),
+            filled.target.eq(fill.target),
+        ]
+        with m.If(chosen):
+            m.d.comb += self.fill.ready.eq(cache.fill.ready)
+        if level == 0:
+            m.d.comb += [filled.read.eq(fill.read), filled.write.eq(fill.write), filled.size.eq(fill.size)]

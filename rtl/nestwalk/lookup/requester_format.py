@@ -1,0 +1,121 @@
+"""Cache entries that belong to one requester and one range of its input addresses (§8.1)."""
+
+from amaranth.hdl import C, Cat, Mux, Value
+from amaranth.lib import data
+
+from ..config import IommuConfig
+from ..invalidation.command import Scope
+from .cache_format import CacheFormat, ProbePlan, equal_terms
+from .hash import fold
+
+__all__ = ["INPUT_PAGE_BITS", "RequesterFormat", "RequesterKey", "page_of"]
+
+INPUT_PAGE_BITS = 46
+"""An input page number: address bits 56:12 and, above them, bit 63 that stands for bits 63:57."""
+
+
+def page_of(address: Value) -> Value:
+    """Page number of a 64-bit input address whose bits 63:57 are equal."""
+    return Cat(address[12:57], address[63])
+
+
+class RequesterKey(data.StructLayout):
+    """Requester and input page, ``page`` in units of 2^``page_shift`` 4 KiB pages, and what more a look-up needs."""
+
+    def __init__(self, page_shift: int, more: dict | None = None):
+        tags = {"source_id": 16, "pasid_valid": 1, "pasid": 20, "page": INPUT_PAGE_BITS - page_shift}
+        super().__init__(tags | (more or {}))
+
+
+class RequesterFormat(CacheFormat):
+    """Entries tagged by source id, PASID and page; domain, effective PASID and stage are tags for invalidations.
+
+    ``pasid`` is RID_PASID in an entry made by a request without PASID, so that a PASID-based invalidation finds it;
+    ``first_stage`` says PGTT first-stage or nested.
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+    page_shift : int
+        log2 of the 4 KiB pages that an entry stands for.
+    fields : dict
+        What an entry holds besides its tags.
+    key : RequesterKey
+    leaf : bool
+        Whether entries stand for leaf entries; others outlive page-selective invalidations with IH set.
+    """
+
+    def __init__(self, cfg: IommuConfig, page_shift: int, fields: dict, key: RequesterKey, *, leaf: bool = True):
+        self.page_shift = page_shift
+        self.domain_bits = cfg.domain_bits
+        self.leaf = leaf
+        tags = {
+            "valid": 1,
+            "source_id": 16,
+            "pasid_valid": 1,
+            "pasid": 20,
+            "page": INPUT_PAGE_BITS - page_shift,
+            "domain_id": cfg.domain_bits,
+            "first_stage": 1,
+        }
+        self.entry = data.StructLayout(tags | fields)
+        self.key = key
+
+    def key_of(self, entry):
+        return {name: entry[name] for name in ("source_id", "pasid_valid", "pasid", "page")}
+
+    def key_terms(self, entry, key):
+        return [
+            *equal_terms(entry.source_id, key.source_id),
+            entry.pasid_valid == key.pasid_valid,
+            *equal_terms(entry.pasid, key.pasid, unless=~key.pasid_valid),
+            *equal_terms(entry.page, key.page),
+        ]
+
+    def hashed(self, key):
+        return Cat(key.page, key.pasid & key.pasid_valid.replicate(len(key.pasid)), key.pasid_valid)
+
+    def spread(self, key, bits):
+        return fold(key.source_id, bits)
+
+    def reaches(self, invalidation):
+        return invalidation.iotlb
+
+    def _page_mask(self, invalidation) -> Value:
+        """1 for each bit of an entry's page number that the invalidation's address mask leaves to compare."""
+        positions = range(self.page_shift, INPUT_PAGE_BITS)
+        return Cat(C(position, 6) >= invalidation.address_mask for position in positions)
+
+    def _page(self, invalidation) -> Value:
+        page = Cat(invalidation.page[: INPUT_PAGE_BITS - 1], invalidation.page[-1])
+        return page[self.page_shift :]
+
+    def invalidation_terms(self, entry, invalidation):
+        scope = invalidation.scope
+        in_domain, in_pasid = scope == Scope.PAGE_IN_DOMAIN, scope == Scope.PAGE_IN_PASID
+        mask = self._page_mask(invalidation)
+        # A page of a domain: first-stage and nested entries of the domain all go (§5.3).
+        by_page = in_pasid | (in_domain & ~entry.first_stage)
+        by_pasid = in_pasid | (scope == Scope.PASID)
+        kept = in_pasid & ~entry.first_stage
+        if not self.leaf:
+            kept = kept | (by_page & invalidation.hint)
+        return [
+            *equal_terms(entry.domain_id, invalidation.domain_id[: self.domain_bits], unless=scope == Scope.GLOBAL),
+            *equal_terms(entry.pasid, invalidation.pasid, unless=~by_pasid),
+            *equal_terms(entry.page & mask, self._page(invalidation) & mask, unless=~by_page),
+            ~kept,
+        ]
+
+    def probe(self, invalidation, step, index_bits):
+        without_pasid = step[0]
+        offset = step[1:]
+        aligned = self._page(invalidation) & self._page_mask(invalidation)
+        page = Cat(aligned[: len(offset)] | offset, aligned[len(offset) :])
+        pasid = invalidation.pasid & (~without_pasid).replicate(20)
+        beyond = invalidation.address_mask > self.page_shift
+        return ProbePlan(
+            useful=invalidation.scope == Scope.PAGE_IN_PASID,
+            count_log2=1 + Mux(beyond, invalidation.address_mask - self.page_shift, 0)[:6],
+            hashed=Cat(page, pasid, ~without_pasid),
+        )
