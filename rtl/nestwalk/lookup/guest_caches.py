@@ -53,7 +53,7 @@ class GuestFormat(CacheFormat):
         return Cat(key.page, key.domain_id)
 
     def spread(self, key, bits):
-        return C(0, 0)
+        return C(0, 1)
 
     def reaches(self, invalidation):
         scope = invalidation.scope

@@ -14,6 +14,7 @@ from .requester_format import RequesterFormat, RequesterKey
 
 __all__ = ["Iotlb", "IotlbFill", "IotlbKey", "PageFormat", "Permissions"]
 
+
 class Permissions(data.Struct):
     """What an entry allows without another look at the tables.
 

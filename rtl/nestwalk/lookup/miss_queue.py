@@ -1,6 +1,6 @@
 """Requests that the look-up could not answer, on their way to a walk slot."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -45,7 +45,8 @@ class MissQueue(wiring.Component):
     Attributes
     ----------
     i, o : stream of Miss
-        ``i`` is never refused while ``level`` < ``depth``; ``o`` comes one cycle later.
+        ``i`` is never refused while ``level`` < ``depth``; while none waits, an item passes in the
+        cycle in which it comes.
     forget_configuration, forget_structures : In(1)
         Clear ``context_hit`` and ``space_hit``, or ``hint_hit``, of all entries, of one that arrives in this cycle too.
     level : Out
@@ -71,19 +72,22 @@ class MissQueue(wiring.Component):
         head, tail = Signal(ceil_log2(self.depth)), Signal(ceil_log2(self.depth))
         contexts, spaces, hints = Signal(self.depth), Signal(self.depth), Signal(self.depth)
         hits = {"context_hit": contexts, "space_hit": spaces, "hint_hit": hints}
-        put, take = Signal(), Signal()
+        passes, put, take = Signal(), Signal(), Signal()
+        stored = Signal.like(self.o.payload)
         m.d.comb += [
-            put.eq(self.i.valid),
-            take.eq(self.o.valid & self.o.ready),
+            passes.eq(self.i.valid & (self.level == 0)),
+            put.eq(self.i.valid & ~(passes & self.o.ready)),
+            take.eq((self.level != 0) & self.o.ready),
             write.addr.eq(tail),
             write.data.eq(self.i.payload),
             write.en.eq(put),
             read.addr.eq(head),
-            self.o.valid.eq(self.level != 0),
-            self.o.payload.eq(read.data),
+            stored.eq(read.data),
+            self.o.valid.eq(passes | (self.level != 0)),
+            self.o.payload.eq(Mux(passes, self.i.payload.as_value(), stored.as_value())),
         ]
         for name, known in hits.items():
-            m.d.comb += self.o.payload[name].eq(known.bit_select(head, 1))
+            m.d.comb += stored[name].eq(known.bit_select(head, 1))
             with m.If(put):
                 m.d.sync += known.bit_select(tail, 1).eq(self.i.payload[name])
         with m.If(put):

@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..bus.bypass_queue import BypassQueue
 from ..bus.queue import Queue
 from ..bus.translation import PageSize, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
@@ -15,6 +16,9 @@ from .gates import INTERRUPT_PAGES
 from .state import Action, Decision
 
 __all__ = ["WalkResults"]
+
+FILLS = 16
+"""Translations that can wait to be cached; what ends while so many wait is not cached."""
 
 
 class _Result(data.StructLayout):
@@ -69,7 +73,7 @@ class WalkResults(wiring.Component):
         m = Module()
         cfg = self.cfg
         slots = cfg.walk_slots
-        m.submodules.answers = answers = Queue(_Result(cfg), slots)
+        m.submodules.answers = answers = BypassQueue(_Result(cfg), slots)
         m.submodules.events = events = Queue(FaultEvent, slots)
         wiring.connect(m, events.o, wiring.flipped(self.faults))
         finish, late, slot = Signal(), Signal(), Signal(self.slot.shape())
@@ -129,21 +133,19 @@ class WalkResults(wiring.Component):
         reaches_1g = page[18:] == INTERRUPT_PAGES >> 10
         reaches = Mux(size == PageSize.SIZE_1G, reaches_1g, (size == PageSize.SIZE_2M) & reaches_2m)
         first = (space.mode == TranslationMode.FIRST_STAGE) | (space.mode == TranslationMode.NESTED)
-        entry = self.iotlb_fill.payload.entry
-        with m.If(self.iotlb_fill.valid):
-            with m.If(self.iotlb_fill.ready):
-                m.d.sync += self.iotlb_fill.valid.eq(0)
-        with m.Elif(cacheable):
-            m.d.sync += [
-                self.iotlb_fill.valid.eq(1),
-                Value.cast(self.iotlb_fill.payload.class_size).eq(Mux(reaches, PageSize.SIZE_4K, size)),
-                entry.source_id.eq(request.source_id),
-                entry.pasid_valid.eq(request.pasid_valid),
-                entry.pasid.eq(space.pasid),
-                entry.page.eq(page_of(request.address)),
-                entry.domain_id.eq(space.domain_id),
-                entry.first_stage.eq(first),
-                entry.permissions.eq(decision.permissions),
-                entry.size.eq(size),
-                entry.host_page.eq(page),
-            ]
+        m.submodules.fills = fills = Queue(IotlbFill(self.cfg), FILLS)
+        wiring.connect(m, fills.o, wiring.flipped(self.iotlb_fill))
+        entry = fills.i.payload.entry
+        m.d.comb += [
+            fills.i.valid.eq(cacheable),
+            Value.cast(fills.i.payload.class_size).eq(Mux(reaches, PageSize.SIZE_4K, size)),
+            entry.source_id.eq(request.source_id),
+            entry.pasid_valid.eq(request.pasid_valid),
+            entry.pasid.eq(space.pasid),
+            entry.page.eq(page_of(request.address)),
+            entry.domain_id.eq(space.domain_id),
+            entry.first_stage.eq(first),
+            entry.permissions.eq(decision.permissions),
+            entry.size.eq(size),
+            entry.host_page.eq(page),
+        ]

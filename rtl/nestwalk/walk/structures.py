@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.axi import AxiResponse
+from ..bus.bypass_queue import BypassQueue
 from ..bus.memory import PIECE_BITS, MemoryReadData
 from ..bus.queue import Queue
 from ..config import IommuConfig
@@ -45,10 +46,10 @@ class StructureReader(wiring.Component):
 
     ::
 
-        data ──> first two pieces held, reserved bits of every piece gathered ──last──> check ──> Queue ──> o
+        data ──> first two pieces held, reserved bits of every piece gathered ──last──> check ──> queue ──> o
         expected (FIFO) ──────────────────────────────────────────────────────────────────┘
 
-    An event comes two cycles after the last piece.
+    An event comes one cycle after the last piece.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ class StructureReader(wiring.Component):
         m = Module()
         cfg = self.cfg
         m.submodules.expected = expected = Queue(ExpectedStructure(cfg), cfg.walk_slots)
-        m.submodules.events = events = Queue(StructureEvent(cfg), cfg.walk_slots)
+        m.submodules.events = events = BypassQueue(StructureEvent(cfg), cfg.walk_slots)
         wiring.connect(m, wiring.flipped(self.expected), expected.i)
         wiring.connect(m, events.o, wiring.flipped(self.o))
 

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from ..bus.axi import AxiResponse
 from ..bus.bypass_queue import BypassQueue
 from ..bus.memory import MemoryIds, MemoryRead, MemoryReadSignature
+from ..bus.queue import Queue
 from ..bus.translation import RootPointer, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
 from ..formats.fault import FaultEvent
@@ -29,6 +30,9 @@ from .tables import TableStep, enter_pages
 from .update import UpdateRequest, UpdateResponse
 
 __all__ = ["Walker"]
+
+FILLS = 4
+"""Entries that can wait for each cache but the IOTLB."""
 
 
 class _Event(data.StructLayout):
@@ -107,7 +111,7 @@ class Walker(wiring.Component):
     update_request, update_response : Out, In(stream)
         To and from `nestwalk.walk.update.EntryUpdate`.
     iotlb_fill, structure_fill, context_fill, pasid_fill : Out(stream)
-        What finds the one before still waiting is not cached.
+        What finds its queue full is not cached.
     overtake : In(1)
         Level: hold back new walks and compare all slots with ``invalidation``; ``overtaken`` answers when all are
         compared. Deassert to
@@ -170,6 +174,18 @@ class Walker(wiring.Component):
         self._spaces = self._ram(m, "spaces", AddressSpace(cfg))
         self._progress = self._ram(m, "progress", Progress(cfg))
         self._leaves = self._ram(m, "leaves", Leaf(cfg))
+
+        # What finds its queue full is not cached.
+        own = self._guest_caches.fill
+        outside = {
+            name: wiring.flipped(getattr(self, name)) for name in ("context_fill", "pasid_fill", "structure_fill")
+        }
+        self._fills = {}
+        for name, target in {**outside, "guest_fill": own}.items():
+            queue = Queue(target.payload.shape(), FILLS)
+            m.submodules[name] = queue
+            wiring.connect(m, queue.o, target)
+            self._fills[name] = queue.i
 
         self._select(m)
         self._look(m)
@@ -421,24 +437,20 @@ class Walker(wiring.Component):
         low = (after.second_level == 1) | (after.second_level == 2)
         keeps = self._second.is_page & ~late & (self._second.guest_level == 0)
         keeps = keeps & (decision.action == Action.READ_ENTRY) & second & (space.mode == TranslationMode.NESTED)
-        fill = self._guest_caches.fill
+        fill = self._fills["guest_fill"]
         size = leaf_size(before.second_level)
         small, large = decision.address[12:21], decision.address[21:30]
         aligned = Cat(small & (size == 0).replicate(9), large & ~size[1].replicate(9), decision.address[30:])
-        with m.If(fill.valid):
-            with m.If(fill.ready):
-                m.d.sync += fill.valid.eq(0)
-        with m.Elif(keeps & (leaf | (low & after.second_read & after.second_write))):
-            m.d.sync += [
-                fill.valid.eq(1),
-                fill.payload.level.eq(Mux(leaf, 0, after.second_level)),
-                fill.payload.domain_id.eq(space.domain_id),
-                fill.payload.page.eq(before.address[12:]),
-                fill.payload.read.eq(after.second_read),
-                fill.payload.write.eq(after.second_write),
-                Value.cast(fill.payload.size).eq(size),
-                fill.payload.target.eq(Mux(leaf, aligned, decision.address[12:])),
-            ]
+        m.d.comb += [
+            fill.valid.eq(keeps & (leaf | (low & after.second_read & after.second_write))),
+            fill.payload.level.eq(Mux(leaf, 0, after.second_level)),
+            fill.payload.domain_id.eq(space.domain_id),
+            fill.payload.page.eq(before.address[12:]),
+            fill.payload.read.eq(after.second_read),
+            fill.payload.write.eq(after.second_write),
+            Value.cast(fill.payload.size).eq(size),
+            fill.payload.target.eq(Mux(leaf, aligned, decision.address[12:])),
+        ]
 
     def _upper_half(self):
         """A scalable-mode root entry's upper half is for devices 16 to 31."""
@@ -460,25 +472,16 @@ class Walker(wiring.Component):
         self._keep_guest(m, decision, late)
         fresh = second.is_table & ~second.from_cache & ~late & (decision.action != Action.FAULT)
         event, request = second.table, self._second_request
-        with m.If(self.context_fill.valid):
-            with m.If(self.context_fill.ready):
-                m.d.sync += self.context_fill.valid.eq(0)
-        with m.Elif(fresh & (event.kind == StructureKind.CONTEXT)):
-            m.d.sync += [
-                self.context_fill.valid.eq(1),
-                self.context_fill.payload.source_id.eq(request.source_id),
-                self.context_fill.payload.fields.eq(event.context),
-            ]
-        with m.If(self.pasid_fill.valid):
-            with m.If(self.pasid_fill.ready):
-                m.d.sync += self.pasid_fill.valid.eq(0)
-        with m.Elif(fresh & self._tables.known):
-            m.d.sync += [
-                self.pasid_fill.valid.eq(1),
-                self.pasid_fill.payload.source_id.eq(request.source_id),
-                self.pasid_fill.payload.pasid_valid.eq(request.pasid_valid),
-                self.pasid_fill.payload.space.eq(decision.space),
-            ]
+        context, space = self._fills["context_fill"], self._fills["pasid_fill"]
+        m.d.comb += [
+            context.valid.eq(fresh & (event.kind == StructureKind.CONTEXT)),
+            context.payload.source_id.eq(request.source_id),
+            context.payload.fields.eq(event.context),
+            space.valid.eq(fresh & self._tables.known),
+            space.payload.source_id.eq(request.source_id),
+            space.payload.pasid_valid.eq(request.pasid_valid),
+            space.payload.space.eq(decision.space),
+        ]
 
     def _keep_structure(self, m, decision, late):
         """Keep the table of level 1 or 2 that is read next, if everything is allowed down to it."""
@@ -489,22 +492,19 @@ class Walker(wiring.Component):
         first_open = progress.first_write & progress.first_user & progress.table_write
         all_open = Mux(first, first_open, progress.second_read & progress.second_write)
         keeps = self._second.is_page & ~late & (decision.action == Action.READ_ENTRY)
-        entry = self.structure_fill.payload.entry
-        with m.If(self.structure_fill.valid):
-            with m.If(self.structure_fill.ready):
-                m.d.sync += self.structure_fill.valid.eq(0)
-        with m.Elif(keeps & (first | second) & all_open & ((level == 1) | (level == 2))):
-            m.d.sync += [
-                self.structure_fill.valid.eq(1),
-                Value.cast(self.structure_fill.payload.level).eq(level[1]),
-                entry.source_id.eq(request.source_id),
-                entry.pasid_valid.eq(request.pasid_valid),
-                entry.pasid.eq(space.pasid),
-                entry.page.eq(page_of(request.address)),
-                entry.domain_id.eq(space.domain_id),
-                entry.first_stage.eq(first),
-                entry.table.eq(decision.address[12:]),
-            ]
+        fill = self._fills["structure_fill"]
+        entry = fill.payload.entry
+        m.d.comb += [
+            fill.valid.eq(keeps & (first | second) & all_open & ((level == 1) | (level == 2))),
+            Value.cast(fill.payload.level).eq(level[1]),
+            entry.source_id.eq(request.source_id),
+            entry.pasid_valid.eq(request.pasid_valid),
+            entry.pasid.eq(space.pasid),
+            entry.page.eq(page_of(request.address)),
+            entry.domain_id.eq(space.domain_id),
+            entry.first_stage.eq(first),
+            entry.table.eq(decision.address[12:]),
+        ]
 
     def _connect(self, m):
         wiring.connect(m, self._reads.o, wiring.flipped(self.read.request))
