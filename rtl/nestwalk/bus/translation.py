@@ -38,8 +38,7 @@ class TranslationRequest(data.StructLayout):
 
     ``tag`` is unique among the requests in flight; ``source_id`` is the PCI requester id; ``pasid`` counts where
     ``pasid_valid``; ``privileged`` and ``execute`` count for requests with PASID; ``one_dword`` says that the access
-    is exactly
-    one aligned DWORD, which tells interrupt requests in FEEx_xxxxh (§3.2).
+    is exactly one aligned DWORD, which tells interrupt requests in FEEx_xxxxh (§3.2).
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -60,9 +59,11 @@ class TranslationRequest(data.StructLayout):
 
 
 class TranslationResponse(data.StructLayout):
-    """The answer to a request: ``granted`` with ``address`` (host, whole byte address) and the size of the page around
-    it, or blocked
-    with the fault's reason code (§4)."""
+    """The answer to a request.
+
+    ``granted`` with ``address`` (host, whole byte address) and the size of the page around it, or blocked with the
+    fault's reason code (§4).
+    """
 
     def __init__(self, cfg: IommuConfig):
         super().__init__(

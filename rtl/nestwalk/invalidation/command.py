@@ -20,8 +20,7 @@ class Invalidation(data.Struct):
     """One invalidation, decoded.
 
     ``context``, ``pasid_cache`` and ``iotlb`` name the caches that it reaches; ``page`` is the address in 4 KiB pages
-    and
-    ``address_mask`` the log2 of the number of pages; ``hint`` is IH (keep non-leaf entries).
+    and ``address_mask`` the log2 of the number of pages; ``hint`` is IH (keep non-leaf entries).
     """
 
     context: 1

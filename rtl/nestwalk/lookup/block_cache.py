@@ -25,14 +25,11 @@ class BlockCache(wiring.Component):
         fill ─────────────┤ read row ─> register ─> compare ─> decide ─> write one way
         invalidation ─────┘ read rows ─> register ─> compare ─> decide ─> clear the ways that it covers
 
-    The transfer on ``invalidations`` happens when every row that may hold a covered entry has been cleared. A row
-    takes one cycle; an
-    invalidation that the format can probe takes a few rows, others take all. A fill that was begun before an
-    invalidation was offered is
-    written before the first row is read, one that still waits then is discarded; fills go on between rows, and those
-    come from walks
-    that the invalidation did not overtake (`nestwalk.walk.walker` sees to that).
-    After reset all rows are cleared, ``sets`` cycles; look-ups miss and fills wait until then.
+    The transfer on ``invalidations`` happens when every row that may hold a covered entry has been cleared. A row takes
+    one cycle; an invalidation that the format can probe takes a few rows, others take all. A fill that was begun before
+    an invalidation was offered is written before the first row is read, one that still waits then is discarded; fills
+    go on between rows, and those come from walks that the invalidation did not overtake (`nestwalk.walk.walker` sees to
+    that). After reset all rows are cleared, ``sets`` cycles; look-ups miss and fills wait until then.
 
     Parameters
     ----------

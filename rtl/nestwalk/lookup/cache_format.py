@@ -1,9 +1,8 @@
 """What a cache holds and how it is looked up and invalidated, apart from how it is stored.
 
 `BlockCache` and `RegisterCache` store entries; a `CacheFormat` tells them the entry's fields, its lookup tags, its
-invalidation tags
-(§8.1) and its row hash. Comparisons are lists of terms, all of which must hold, so that the stores can register them
-half-way.
+invalidation tags (§8.1) and its row hash. Comparisons are lists of terms, all of which must hold, so that the stores
+can register them half-way.
 """
 
 import operator

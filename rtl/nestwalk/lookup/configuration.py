@@ -33,8 +33,7 @@ class AddressSpace(data.StructLayout):
     """How addresses of a requester are translated: a PASID-table entry (§2.6) or a legacy context entry (§2.3).
 
     ``pasid`` is the PASID whose entry this is (RID_PASID for requests without one); ``mode`` is PGTT;
-    ``second_levels`` is
-    AW (levels - 2); roots are 4 KiB pages; ``fpd`` gathers those of all entries on the way.
+    ``second_levels`` is AW (levels - 2); roots are 4 KiB pages; ``fpd`` gathers those of all entries on the way.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -103,10 +102,8 @@ class PasidFormat(CacheFormat):
     """PASID-table entries by source id and PASID, and legacy context entries by source id.
 
     An entry that a request without PASID made is looked up without knowing RID_PASID; its ``space.pasid`` is the tag
-    for
-    invalidations. Because such an entry, and the checks that a request with PASID has passed, depend on the context
-    entry, context-cache
-    invalidations reach this cache too.
+    for invalidations. Because such an entry, and the checks that a request with PASID has passed, depend on the context
+    entry, context-cache invalidations reach this cache too.
     """
 
     def __init__(self, cfg: IommuConfig):

@@ -1,10 +1,8 @@
 """Row hashes of the set-associative caches.
 
-Each way has a hash of its own (a skewed cache), so that keys which collide in one way spread over the others: at a
-load of one entry
-per row and way this loses far fewer entries than one hash for all ways. The hashes are linear (exclusive-or of fixed
-key bits), a few
-LUT levels deep, and keep consecutive pages in different rows.
+Each way has a hash of its own (a skewed cache), so that keys which collide in one way spread over the others: at a load
+of one entry per row and way this loses far fewer entries than one hash for all ways. The hashes are linear
+(exclusive-or of fixed key bits), a few LUT levels deep, and keep consecutive pages in different rows.
 """
 
 import hashlib

@@ -48,10 +48,8 @@ class LookupPipeline(wiring.Component):
         root_pointer)└> context cache ────────┘
 
     A request is accepted each cycle as long as both queues could take all that is in the pipeline, so nothing stalls
-    inside. While
-    translation is disabled requests pass untranslated. Requests in the interrupt range, with execute permission, of an
-    address
-    type other than untranslated, or with an address that no table can map always walk.
+    inside. While translation is disabled requests pass untranslated. Requests in the interrupt range, with execute
+    permission, of an address type other than untranslated, or with an address that no table can map always walk.
 
     Parameters
     ----------

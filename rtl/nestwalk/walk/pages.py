@@ -62,12 +62,9 @@ class PageStep(wiring.Component):
                        └── nested ──> SECOND_STAGE_FINAL ... leaf ──> UPDATE (bits of the first-stage leaf) ──> grant
 
     The order within an entry is: access error, present, reserved, address range, permission, accessed and dirty bits.
-    First-stage
-    permissions are decided at the level where they are lost; those of the second stage at its leaf, or where neither
-    is left
-    (legacy: where the requested one is lost). The bits of a first-stage leaf are set after every check of the request,
-    those above
-    when the entry is met (§3.8).
+    First-stage permissions are decided at the level where they are lost; those of the second stage at its leaf, or
+    where neither is left (legacy: where the requested one is lost). The bits of a first-stage leaf are set after every
+    check of the request, those above when the entry is met (§3.8).
 
     Parameters
     ----------

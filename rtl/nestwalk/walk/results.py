@@ -32,8 +32,7 @@ class WalkResults(wiring.Component):
     """Queues answers and faults of finished walks and offers what may be cached.
 
     A slot is freed when its answer has been taken, and an answer with a recorded fault waits until the fault log has
-    taken its event,
-    so that there is always room for what the walks at work may still produce.
+    taken its event, so that there is always room for what the walks at work may still produce.
 
     A page that reaches into FEEx_xxxxh is cached as 4 KiB pages only, because the rest of it must not vouch for the
     interrupt range.

@@ -27,8 +27,7 @@ class TableEvent(data.StructLayout):
     """A root, context, PASID-directory or PASID-table entry, checked: the predicates are those of its struct.
 
     ``page`` is the host page of the next table (root and directory), ``context`` and ``space`` what the other entries
-    say. A
-    legacy context entry comes as a ``space``. An entry from a cache has passed all checks.
+    say. A legacy context entry comes as a ``space``. An entry from a cache has passed all checks.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -60,11 +59,9 @@ class Progress(data.StructLayout):
     """Where a page walk is.
 
     ``first_level`` and ``second_level`` are those of the entry waited for (or, while its address is walked, of the
-    first-stage entry);
-    ``address`` is the input of the second-stage walk, or the host address while a leaf is updated;
+    first-stage entry); ``address`` is the input of the second-stage walk, or the host address while a leaf is updated;
     the permissions are the ANDs over the entries met; ``table_write`` is the second stage's write permission for the
-    first-stage entry;
-    ``entry`` is the host address of the entry waited for, in 8-byte units.
+    first-stage entry; ``entry`` is the host address of the entry waited for, in 8-byte units.
     """
 
     def __init__(self, cfg: IommuConfig):

@@ -88,12 +88,10 @@ class Walker(wiring.Component):
                                                                     └─> context_fill, pasid_fill
 
     A slot has one thing outstanding at any time, so every queue has room for one item of each slot and the step
-    pipeline never stalls;
-    a read's data leads to the next read two cycles later at ``read.request``.
+    pipeline never stalls; a read's data leads to the next read two cycles later at ``read.request``.
 
     An invalidation overtakes a walk that may have read what it covers: the walk finishes and answers, but fills no
-    cache. ``overtake``
-    compares all slots, one a cycle; no walk starts from then until ``resume``.
+    cache. ``overtake`` compares all slots, one a cycle; no walk starts until it falls again.
 
     Parameters
     ----------
@@ -114,8 +112,7 @@ class Walker(wiring.Component):
         What finds its queue full is not cached.
     overtake : In(1)
         Level: hold back new walks and compare all slots with ``invalidation``; ``overtaken`` answers when all are
-        compared. Deassert to
-        let walks start again.
+        compared. Deassert to let walks start again.
     invalidation : In(Invalidation)
     invalidating : In(1)
         Caches are dropping what ``invalidation`` covers: a walk that starts for it counts as overtaken.
