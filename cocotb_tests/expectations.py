@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from nestwalk.bus.axi import AxiResponse
-from nestwalk_sim.model import Access, AccessKind, MemoryAccess, Mode, Request, Result
+from nestwalk_sim.model import Access, AccessKind, MemoryAccess, Mode, Request, Result, Structure
 
-__all__ = ["Transfer", "compare_answer", "expected_record", "expected_transfers", "walk_transfers"]
+__all__ = ["Transfer", "compare_answer", "compare_walk", "expected_record", "expected_transfers", "walk_transfers"]
 
 FAULT_ADDRESS = (1 << 57) - 0x1000
 """FI: address bits 56:12, the largest address width announced (§1.8)."""
@@ -41,6 +41,26 @@ def expected_transfers(accesses: Iterable[MemoryAccess]) -> list[Transfer]:
         if not access.failed:
             transfers.append(Transfer(True, access.address, access.size, True, access.new_value))
     return transfers
+
+
+def compare_walk(found: Sequence[Transfer], accesses: Sequence[MemoryAccess]) -> str | None:
+    """What is wrong with the transactions of a walk that found the caches empty; None when they are the model's.
+
+    The walk's own caches may spare it second-stage entries that it has read before: each second-stage walk may begin
+    further down, if every entry above has been read for an earlier address of the same request.
+    """
+    read: set[int] = set()
+    position, inside = 0, None
+    for access in accesses:
+        wanted = expected_transfers([access])
+        begun = inside is not None and access.input_address == inside
+        if list(found[position : position + len(wanted)]) == wanted:
+            position += len(wanted)
+            inside = access.input_address if access.structure is Structure.SECOND_STAGE else None
+        elif begun or access.structure is not Structure.SECOND_STAGE or access.address not in read:
+            return f"after {position} accesses {found[position:]}, not {wanted}"
+        read.add(access.address)
+    return f"then {found[position:]}" if position < len(found) else None
 
 
 def walk_transfers(trace: np.ndarray) -> list[Transfer]:

@@ -13,7 +13,7 @@ from nestwalk_sim.model import Access, Request, Result, translate
 from nestwalk_sim.rtl.driver import Driver
 from nestwalk_sim.rtl.unit import Bench, Traffic
 
-from .expectations import compare_answer, expected_record, expected_transfers, walk_transfers
+from .expectations import compare_answer, compare_walk, expected_record, walk_transfers
 from .session import CONFIG, MODEL, count_of, load, random_timing, rng_of, start
 
 SHOWN = 5
@@ -90,9 +90,9 @@ class ColdWalks(Comparison):
         begins = np.searchsorted(trace["cycle"], answers["accept_cycle"])
         ends = np.searchsorted(trace["cycle"], answers["response_cycle"])
         for request, result, begin, end in zip(requests, results, begins, ends, strict=True):
-            found, wanted = walk_transfers(trace[begin:end]), expected_transfers(result.accesses)
-            if found != wanted:
-                self.problems.append(f"{request}: accesses {found}, not {wanted}")
+            problem = compare_walk(walk_transfers(trace[begin:end]), result.accesses)
+            if problem:
+                self.problems.append(f"{request}: {problem}")
         if (ends - begins).sum() != len(trace):
             self.problems.append(f"{len(trace)} accesses, {(ends - begins).sum()} while a request was at work")
 
