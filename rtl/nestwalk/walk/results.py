@@ -10,6 +10,7 @@ from ..bus.translation import PageSize, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
 from ..formats.fault import FaultEvent
 from ..formats.pasid import TranslationMode
+from ..lookup.fill_queue import FillQueue
 from ..lookup.iotlb import IotlbFill
 from ..lookup.requester_format import page_of
 from .gates import INTERRUPT_PAGES
@@ -46,6 +47,8 @@ class WalkResults(wiring.Component):
     finish : In(1)
         A walk ends in this cycle; ``slot``, ``request``, ``decision`` and ``late`` (an invalidation has overtaken it)
         describe it.
+    drop_fills : In(1)
+        Level: forget what waits to be cached.
     response, faults, iotlb_fill : Out(stream)
     freed, freed_slot : Out
         Pulse and number of a slot whose answer has been taken.
@@ -60,6 +63,7 @@ class WalkResults(wiring.Component):
                 "request": In(TranslationRequest(cfg)),
                 "decision": In(Decision(cfg)),
                 "late": In(1),
+                "drop_fills": In(1),
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
                 "faults": Out(stream.Signature(FaultEvent)),
                 "iotlb_fill": Out(stream.Signature(IotlbFill(cfg))),
@@ -132,7 +136,8 @@ class WalkResults(wiring.Component):
         reaches_1g = page[18:] == INTERRUPT_PAGES >> 10
         reaches = Mux(size == PageSize.SIZE_1G, reaches_1g, (size == PageSize.SIZE_2M) & reaches_2m)
         first = (space.mode == TranslationMode.FIRST_STAGE) | (space.mode == TranslationMode.NESTED)
-        m.submodules.fills = fills = Queue(IotlbFill(self.cfg), FILLS)
+        m.submodules.fills = fills = FillQueue(IotlbFill(self.cfg), FILLS)
+        m.d.comb += fills.drop.eq(self.drop_fills)
         wiring.connect(m, fills.o, wiring.flipped(self.iotlb_fill))
         entry = fills.i.payload.entry
         m.d.comb += [

@@ -8,13 +8,13 @@ from amaranth.lib.wiring import In, Out
 from ..bus.axi import AxiResponse
 from ..bus.bypass_queue import BypassQueue
 from ..bus.memory import MemoryIds, MemoryRead, MemoryReadSignature
-from ..bus.queue import Queue
 from ..bus.translation import RootPointer, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
 from ..formats.fault import FaultEvent
 from ..formats.pasid import TranslationMode
 from ..invalidation.command import Invalidation
 from ..lookup.configuration import AddressSpace, ContextFormat, PasidFormat
+from ..lookup.fill_queue import FillQueue
 from ..lookup.guest_caches import GuestCaches
 from ..lookup.iotlb import IotlbFill
 from ..lookup.miss_queue import Miss
@@ -179,8 +179,9 @@ class Walker(wiring.Component):
         }
         self._fills = {}
         for name, target in {**outside, "guest_fill": own}.items():
-            queue = Queue(target.payload.shape(), FILLS)
+            queue = FillQueue(target.payload.shape(), FILLS)
             m.submodules[name] = queue
+            m.d.comb += queue.drop.eq(self.overtake)
             wiring.connect(m, queue.o, target)
             self._fills[name] = queue.i
 
@@ -464,6 +465,7 @@ class Walker(wiring.Component):
             results.request.eq(self._second_request),
             results.decision.eq(decision),
             results.late.eq(late),
+            results.drop_fills.eq(self.overtake),
         ]
         self._keep_structure(m, decision, late)
         self._keep_guest(m, decision, late)
