@@ -33,12 +33,16 @@ class FillQueue(wiring.Component):
         An entry that ``i`` refuses is not cached; nothing is lost but time.
     drop : In(1)
         Level: take what waits, one a cycle, and forget it.
+    waits : Out(1)
+        Something waits behind the entry that is offered.
     """
 
     def __init__(self, shape, depth: int):
         self._shape = shape
         self._depth = depth
-        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "drop": In(1)})
+        super().__init__(
+            {"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "drop": In(1), "waits": Out(1)}
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -50,5 +54,6 @@ class FillQueue(wiring.Component):
             offered.i.payload.eq(waiting.o.payload),
             offered.i.valid.eq(waiting.o.valid & ~self.drop),
             waiting.o.ready.eq(offered.i.ready | self.drop),
+            self.waits.eq(waiting.level != 0),
         ]
         return m

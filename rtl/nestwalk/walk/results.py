@@ -48,7 +48,8 @@ class WalkResults(wiring.Component):
         A walk ends in this cycle; ``slot``, ``request``, ``decision`` and ``late`` (an invalidation has overtaken it)
         describe it.
     drop_fills : In(1)
-        Level: forget what waits to be cached.
+        Level: forget what waits to be cached, until ``fills_wait`` is low.
+    fills_wait : Out(1)
     response, faults, iotlb_fill : Out(stream)
     freed, freed_slot : Out
         Pulse and number of a slot whose answer has been taken.
@@ -64,6 +65,7 @@ class WalkResults(wiring.Component):
                 "decision": In(Decision(cfg)),
                 "late": In(1),
                 "drop_fills": In(1),
+                "fills_wait": Out(1),
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
                 "faults": Out(stream.Signature(FaultEvent)),
                 "iotlb_fill": Out(stream.Signature(IotlbFill(cfg))),
@@ -137,7 +139,7 @@ class WalkResults(wiring.Component):
         reaches = Mux(size == PageSize.SIZE_1G, reaches_1g, (size == PageSize.SIZE_2M) & reaches_2m)
         first = (space.mode == TranslationMode.FIRST_STAGE) | (space.mode == TranslationMode.NESTED)
         m.submodules.fills = fills = FillQueue(IotlbFill(self.cfg), FILLS)
-        m.d.comb += fills.drop.eq(self.drop_fills)
+        m.d.comb += [fills.drop.eq(self.drop_fills), self.fills_wait.eq(fills.waits)]
         wiring.connect(m, fills.o, wiring.flipped(self.iotlb_fill))
         entry = fills.i.payload.entry
         m.d.comb += [

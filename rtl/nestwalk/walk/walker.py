@@ -177,10 +177,11 @@ class Walker(wiring.Component):
         outside = {
             name: wiring.flipped(getattr(self, name)) for name in ("context_fill", "pasid_fill", "structure_fill")
         }
-        self._fills = {}
+        self._fills, self._fill_queues = {}, []
         for name, target in {**outside, "guest_fill": own}.items():
             queue = FillQueue(target.payload.shape(), FILLS)
             m.submodules[name] = queue
+            self._fill_queues.append(queue)
             m.d.comb += queue.drop.eq(self.overtake)
             wiring.connect(m, queue.o, target)
             self._fills[name] = queue.i
@@ -321,7 +322,8 @@ class Walker(wiring.Component):
             m.d.sync += settle.eq(settle - 1)
         with m.If(~self.overtake):
             m.d.sync += finished.eq(0)
-        m.d.comb += self.overtaken.eq(self.overtake & finished & (settle == 0))
+        dropped = ~Cat(self._results.fills_wait, *(queue.waits for queue in self._fill_queues)).any()
+        m.d.comb += self.overtaken.eq(self.overtake & finished & (settle == 0) & dropped)
         return marking, slot
 
     def _look(self, m):
