@@ -17,7 +17,7 @@ from amaranth.lib import data
 from rtl.tests.lookup.rules import CacheRules
 from rtl.tests.simulation import simulate
 
-__all__ = ["CacheBench", "CachePort"]
+__all__ = ["CacheBench", "CachePort", "pack"]
 
 
 def pack(layout: data.Layout, fields: dict) -> int:

@@ -11,7 +11,16 @@ from nestwalk.invalidation.command import Invalidation, Scope
 from nestwalk.lookup.configuration import ContextFormat, PasidFormat
 from nestwalk.lookup.iotlb import PageFormat
 
-__all__ = ["EVERYTHING", "SOURCE_IDS", "CacheRules", "ContextRules", "PageRules", "PasidRules", "random_invalidation"]
+__all__ = [
+    "EVERYTHING",
+    "SOURCE_IDS",
+    "CacheRules",
+    "ContextRules",
+    "IotlbRules",
+    "PageRules",
+    "PasidRules",
+    "random_invalidation",
+]
 
 SOURCE_IDS = [0x0100, 0x0101, 0x0102, 0x0106, 0x8100]
 PASIDS = [0, 1, 0xFFFFF]
@@ -158,10 +167,14 @@ class PageRules(CacheRules):
             return True
         if bool(entry["first_stage"]) != (scope is Scope.PAGE_IN_PASID):
             return scope is Scope.PAGE_IN_DOMAIN
-        first = entry["page"] << self.shift
+        first, pages = self.span(entry)
         length = 1 << invalidation["address_mask"]
         low = invalidation["page"] % (1 << 46) // length * length
-        return first < low + length and low < first + (1 << self.shift)
+        return first < low + length and low < first + pages
+
+    def span(self, entry: dict) -> tuple[int, int]:
+        """First input page of an entry and how many there are."""
+        return entry["page"] << self.shift, 1 << self.shift
 
     def allows(self, entry, key):
         who = "privileged" if key["privileged"] else "user"
@@ -183,6 +196,37 @@ class PageRules(CacheRules):
     def aim(self, invalidation, entry):
         below = invalidation["page"] % (1 << self.shift)
         return super().aim(invalidation, entry) | {"page": invalidation_page(entry["page"] << self.shift | below)}
+
+
+class IotlbRules(PageRules):
+    """`Iotlb`: pages in units of 4 KiB, each region of 4 GiB in pages of one size, as tables map it."""
+
+    REGIONS = {0x0: 0, 0x10_0000: 9, 0x1234_5000_0000: 0, 0x2345_6000_0000: 9, 0x3FFF_FFF0_0000: 18}
+    CLASSES = {0: PageSize.SIZE_4K, 9: PageSize.SIZE_2M, 18: PageSize.SIZE_1G}
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__(cfg, 0)
+
+    def _tag_fields(self, rng):
+        base, shift = rng.choice(list(self.REGIONS.items()))
+        page = base + (rng.randrange(4) << shift) + rng.getrandbits(shift)
+        return super()._tag_fields(rng) | {"page": page}
+
+    def shift_of(self, item: dict) -> int:
+        """log2 of the pages that are mapped together with the one of an entry or a key."""
+        return self.REGIONS[item["page"] & ~0xF_FFFF]
+
+    def tag(self, item):
+        source_id, space, page = super().tag(item)
+        return source_id, space, page >> self.shift_of(item)
+
+    def span(self, entry):
+        shift = self.shift_of(entry)
+        return entry["page"] >> shift << shift, 1 << shift
+
+    def random_invalidation(self, rng):
+        page = invalidation_page(self._tag_fields(rng)["page"])
+        return super().random_invalidation(rng) | {"page": page, "address_mask": rng.choice([0, 1, 3, 9, 11, 18, 30])}
 
 
 class ContextRules(CacheRules):

@@ -1,0 +1,282 @@
+"""`LookupPipeline`: what hits, what walks and with which configuration, in which cycle, and when it is drained."""
+
+from collections import Counter
+from dataclasses import dataclass
+from random import Random
+
+from nestwalk.bus.translation import Access, AddressType, PageSize
+from nestwalk.config import CacheShape, preset
+from nestwalk.formats.fault import FaultReason
+from nestwalk.formats.pasid import TranslationMode
+from nestwalk.lookup.pipeline import LookupPipeline
+from rtl.tests.lookup.rules import EVERYTHING
+from rtl.tests.simulation import send, simulate
+
+CFG = preset("FORMAL").replace(
+    tag_width=16,
+    iotlb_4k=CacheShape(sets=32, ways=4),
+    context_cache=CacheShape(sets=4, ways=2),
+    pasid_cache=CacheShape(sets=4, ways=2),
+)
+DEVICES = [0x100, 0x208, 0x310]
+PASIDS = [None, 5]
+KNOWN_PAGES = [0, 1, 2, 3]
+CONTEXT_OF = {DEVICES[0]: 0x11, DEVICES[1]: 0x22}
+"""Devices whose context entry is cached, with its RID_PASID."""
+SPACE_OF = {(DEVICES[0], None): 3, (DEVICES[1], 5): 4}
+"""Requesters whose PASID-table entry is cached, with its domain."""
+
+
+def host_page(source_id: int, pasid: int | None, page: int) -> int:
+    return source_id << 4 | (pasid is not None) << 3 | page
+
+
+def entry_of(source_id: int, pasid: int | None, page: int) -> dict:
+    return {
+        "source_id": source_id,
+        "pasid_valid": pasid is not None,
+        "pasid": pasid or 0,
+        "page": page,
+        "permissions": EVERYTHING if page else {"user_read": 1},
+        "size": PageSize.SIZE_4K,
+        "host_page": host_page(source_id, pasid, page),
+    }
+
+
+def root_pointer(number: int, enabled: bool = True) -> dict:
+    return {"enabled": enabled, "mode": number & 3, "root_table": number}
+
+
+async def fill_caches(ctx, dut: LookupPipeline):
+    for source_id in DEVICES:
+        for pasid in PASIDS:
+            for page in KNOWN_PAGES:
+                entry = {"entry": entry_of(source_id, pasid, page), "class_size": PageSize.SIZE_4K}
+                await send(ctx, dut.iotlb_fill, entry)
+                await ctx.tick()
+                assert not ctx.get(dut.iotlb_evicted)
+    for source_id, rid_pasid in CONTEXT_OF.items():
+        await send(ctx, dut.context_fill, {"source_id": source_id, "fields": {"rid_pasid": rid_pasid}})
+    for (source_id, pasid), domain in SPACE_OF.items():
+        space = {"domain_id": domain, "mode": TranslationMode.SECOND_STAGE, "pasid": pasid or 0}
+        fields = {"source_id": source_id, "pasid_valid": pasid is not None, "space": space}
+        await send(ctx, dut.pasid_fill, fields)
+
+
+@dataclass
+class Flight:
+    """A request under way and what must become of it: ``outcome`` is "hit", "bypass", "walk" or "must walk"."""
+
+    request: dict
+    root: dict
+    accepted: int
+    outcome: str
+
+    def response(self) -> dict:
+        address = self.request["address"]
+        if self.outcome == "hit":
+            page = host_page(self.request["source_id"], self.pasid, address >> 12)
+            address = page << 12 | address & 0xFFF
+        return {"tag": self.request["tag"], "granted": 1, "address": address % (1 << CFG.haw)}
+
+    @property
+    def pasid(self) -> int | None:
+        return self.request["pasid"] if self.request["pasid_valid"] else None
+
+    def configuration(self, forgotten: bool) -> dict:
+        """RID_PASID and domain from the caches, None where they are unknown."""
+        if forgotten or self.outcome == "must walk":
+            return {"context": None, "space": None}
+        source_id = self.request["source_id"]
+        return {"context": CONTEXT_OF.get(source_id), "space": SPACE_OF.get((source_id, self.pasid))}
+
+
+def random_request(rng: Random, tag: int) -> tuple[dict, str]:
+    """A request with enabled translation and its outcome."""
+    pasid = rng.choice(PASIDS)
+    request = {
+        "tag": tag,
+        "source_id": rng.choice(DEVICES),
+        "pasid_valid": pasid is not None,
+        "pasid": rng.getrandbits(20) if pasid is None else pasid,
+        "address": rng.choice([*KNOWN_PAGES, *KNOWN_PAGES, 4, 1 << 44]) << 12 | rng.getrandbits(12),
+        "access": rng.choice(list(Access)),
+        "privileged": rng.getrandbits(1),
+        "execute": 0 if pasid is not None else rng.getrandbits(1),
+    }
+    page = request["address"] >> 12
+    # Page 0 may only be read, and not by privileged requests; without PASID nobody is privileged.
+    privileged = request["privileged"] and pasid is not None
+    readable = request["access"] in (Access.READ, Access.ZERO_LENGTH_READ) and not privileged
+    outcome = "hit" if page in KNOWN_PAGES and (page or readable) else "walk"
+    lot = rng.random()
+    if lot < 0.05:
+        return request | {"address": request["address"] | rng.randrange(1, 127) << 57}, "must walk"
+    if lot < 0.1:
+        return request | {"address": 0xFEE00000 | rng.getrandbits(20)}, "must walk" if pasid is None else "walk"
+    if lot < 0.15 and pasid is not None:
+        return request | {"execute": 1}, "must walk"
+    if lot < 0.2:
+        address_type = rng.choice([AddressType.TRANSLATED, AddressType.TRANSLATION_REQUEST])
+        return request | {"address_type": address_type}, "must walk"
+    return request, outcome
+
+
+class Soak:
+    """Random requests under random back-pressure, with ``forget`` and ``mark``."""
+
+    def __init__(self, dut: LookupPipeline, rng: Random):
+        self.dut, self.rng = dut, rng
+        self.now = 0
+        self.flights: dict[int, Flight] = {}
+        self.outcomes: Counter[str] = Counter()
+        self.forgets: list[int] = []
+        self.mark = -2
+        self.drained_cycles = 0
+        self.lookups = self.hits = 0
+
+    async def run(self, ctx, requests: int):
+        dut, rng = self.dut, self.rng
+        offered, tag, stall = None, 0, 0.5
+        while tag < requests or offered or self.flights:
+            if not self.now % 200:
+                stall = rng.choice([0.0, 0.2, 0.9, 0.99]) if tag < requests else 0.0
+            if not offered and tag < requests and rng.random() < 0.9:
+                offered = random_request(rng, tag)
+                tag += 1
+                ctx.set(dut.request.payload, offered[0])
+            root = root_pointer(rng.randrange(1 << 10), rng.random() < 0.9)
+            mark, forget = rng.random() < 0.03, rng.random() < 0.03
+            ctx.set(dut.request.valid, offered is not None)
+            ctx.set(dut.root_pointer, root)
+            ctx.set(dut.mark, mark)
+            ctx.set(dut.forget, forget)
+            ctx.set(dut.response.ready, rng.random() >= stall)
+            ctx.set(dut.miss.ready, rng.random() >= stall)
+            samples = [getattr(port, name) for port in (dut.request, dut.response, dut.miss) for name in HANDSHAKE]
+            _clk, _rst, drained, lookup, hit, *values = await ctx.tick().sample(
+                dut.drained, dut.iotlb_lookup, dut.iotlb_hit, *samples
+            )
+            accepted, answered, missed = (values[3 * n] and values[3 * n + 1] for n in range(3))
+            self.check_drained(drained)
+            if answered:
+                self.check_response(values[5])
+            if missed:
+                self.check_miss(values[8])
+            if accepted:
+                assert offered
+                outcome = offered[1] if root["enabled"] else "bypass"
+                self.flights[offered[0]["tag"]] = Flight(offered[0], root, self.now, outcome)
+                offered = None
+            if mark:
+                self.mark = self.now
+            if forget:
+                self.forgets.append(self.now)
+            self.lookups += lookup
+            self.hits += hit
+            self.now += 1
+
+    def check_drained(self, drained):
+        if drained:
+            self.drained_cycles += 1
+            assert self.now > self.mark + 1
+            late = [flight for flight in self.flights.values() if flight.accepted <= self.mark]
+            assert not any(flight.outcome in ("hit", "bypass") for flight in late)
+
+    def check_response(self, response):
+        flight = self.flights.pop(response.tag)
+        assert flight.outcome in ("hit", "bypass"), flight
+        assert {name: response[name] for name in flight.response()} == flight.response()
+        assert response.page_size == PageSize.SIZE_4K
+        assert response.fault == FaultReason.NONE
+        self.outcomes[flight.outcome] += 1
+
+    def check_miss(self, miss):
+        flight = self.flights.pop(miss.request.tag)
+        assert flight.outcome in ("walk", "must walk"), flight
+        assert {name: miss.request[name] for name in flight.request} == flight.request
+        assert {name: miss.root_pointer[name] for name in flight.root} == flight.root
+        found = {
+            "context": miss.context.rid_pasid if miss.context_hit else None,
+            "space": miss.space.domain_id if miss.space_hit else None,
+        }
+        forgotten = any(flight.accepted <= forget < self.now for forget in self.forgets)
+        assert found == flight.configuration(forgotten), flight
+        self.outcomes[flight.outcome] += 1
+        self.outcomes["known"] += any(value is not None for value in found.values())
+        self.outcomes["forgotten"] += forgotten and found != flight.configuration(False)
+
+
+HANDSHAKE = ("valid", "ready", "payload")
+
+
+def test_random_requests(rng):
+    dut = LookupPipeline(CFG)
+    soak = Soak(dut, rng)
+
+    async def testbench(ctx):
+        await fill_caches(ctx, dut)
+        await soak.run(ctx, 1500)
+        ctx.set(dut.mark, 0)
+        await ctx.tick().repeat(4)
+        assert ctx.get(dut.drained)
+
+    simulate(dut, testbench)
+    outcomes = soak.outcomes
+    assert all(outcomes[name] for name in ("hit", "bypass", "walk", "must walk", "known", "forgotten")), outcomes
+    assert soak.drained_cycles > soak.now // 50
+    assert soak.hits == outcomes["hit"]
+    assert soak.lookups == outcomes["hit"] + outcomes["walk"] + outcomes["must walk"]
+
+
+def test_one_hit_each_cycle_at_constant_latency(rng):
+    dut = LookupPipeline(CFG)
+    count = 100
+    accepted: dict[int, int] = {}
+    answered: dict[int, int] = {}
+
+    async def testbench(ctx):
+        await fill_caches(ctx, dut)
+        ctx.set(dut.root_pointer, root_pointer(1))
+        ctx.set(dut.response.ready, 1)
+        ctx.set(dut.request.valid, 1)
+        for cycle in range(count + dut.LATENCY):
+            fields = {"source_id": rng.choice(DEVICES), "address": rng.choice(KNOWN_PAGES[1:]) << 12}
+            ctx.set(dut.request.payload, fields | {"tag": cycle})
+            _clk, _rst, ready, valid, tag = await ctx.tick().sample(
+                dut.request.ready, dut.response.valid, dut.response.payload.tag
+            )
+            if ready:
+                accepted[cycle] = cycle
+            if valid:
+                answered[tag] = cycle
+        assert not ctx.get(dut.miss.valid)
+
+    simulate(dut, testbench)
+    assert list(accepted) == list(range(count + dut.LATENCY)), "a cycle without acceptance"
+    assert answered == {tag: tag + dut.LATENCY for tag in range(count)}
+
+
+def test_stalls_without_losing_anything_when_nobody_takes_answers(rng):
+    dut = LookupPipeline(CFG)
+    answered = []
+
+    async def testbench(ctx):
+        await fill_caches(ctx, dut)
+        ctx.set(dut.root_pointer, root_pointer(1))
+        ctx.set(dut.request.valid, 1)
+        accepted = 0
+        for _ in range(60):
+            ctx.set(dut.request.payload, {"tag": accepted, "source_id": DEVICES[0], "address": 0x1000})
+            accepted += (await ctx.tick().sample(dut.request.ready))[2]
+        assert dut.DEPTH - dut.LATENCY <= accepted <= dut.DEPTH + 1
+        ctx.set(dut.request.valid, 0)
+        ctx.set(dut.response.ready, 1)
+        for _ in range(accepted):
+            (response,) = await ctx.tick().sample(dut.response.payload).until(dut.response.valid)
+            answered.append(response.tag)
+        await ctx.tick().repeat(10)
+        assert not ctx.get(dut.response.valid)
+        assert answered == list(range(accepted))
+
+    simulate(dut, testbench)
