@@ -24,7 +24,7 @@ class BlockCacheSpec(CacheSpec):
     """
 
     TASKS = {
-        "prove": Task(Mode.PROVE, 8, ""),
+        "prove": Task(Mode.PROVE, 6, ""),
         "progress": Task(Mode.PROVE, 20, ""),
         "cover": Task(Mode.COVER, 40, ""),
     }

@@ -8,6 +8,7 @@ from nestwalk_sim.errors import UserError
 
 from .block_cache import BlockCacheSpec
 from .queue import QueueSpec
+from .register_cache import RegisterCacheSpec
 from .spec import Spec
 from .tags import PageTags
 
@@ -17,6 +18,7 @@ FORMAL = preset("FORMAL")
 
 BLOCKS: dict[str, Callable[[str], Spec]] = {
     "iotlb_4k": partial(BlockCacheSpec, tags=PageTags(FORMAL), shape=FORMAL.iotlb_4k),
+    "iotlb_1g": partial(RegisterCacheSpec, tags=PageTags(FORMAL, page_shift=18), entries=2),
     "queue_2": partial(QueueSpec, depth=2),
     "queue_4": partial(QueueSpec, depth=4),
 }

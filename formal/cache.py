@@ -191,7 +191,8 @@ class CacheSpec(Spec):
 
     def _progress(self, m):
         """Claims of the task ``progress``."""
-        for name, port, bound in (("fill", self.dut.fill, self.FILL), ("invalidation", self.dut.invalidations, self.INVALIDATION)):
+        waits = (("fill", self.dut.fill, self.FILL), ("invalidation", self.dut.invalidations, self.INVALIDATION))
+        for name, port, bound in waits:
             waited = Signal(range(bound + 1), name=f"{name}_waited")
             with m.If(~port.valid | port.ready):
                 m.d.sync += waited.eq(0)

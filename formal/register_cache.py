@@ -1,0 +1,48 @@
+"""What the small fully associative cache in registers promises."""
+
+from amaranth.hdl import Cat, Module
+from nestwalk.lookup.register_cache import RegisterCache
+
+from .cache import CacheSpec
+from .spec import Mode, Task
+from .tags import Tags
+
+__all__ = ["RegisterCacheSpec"]
+
+
+class RegisterCacheSpec(CacheSpec):
+    """The promises of `CacheSpec` for `RegisterCache`: a fill or an invalidation takes two cycles, one after the other.
+
+    Parameters
+    ----------
+    tags : Tags
+    entries : int
+    """
+
+    TASKS = {
+        "prove": Task(Mode.PROVE, 6, "a look-up takes 3 cycles, a fill 2; what is stored is an invariant"),
+        "progress": Task(Mode.PROVE, 6, "the longest wait and one cycle more"),
+        "cover": Task(Mode.COVER, 24, "two fills, two invalidations and three look-ups one after the other"),
+    }
+    PULSE = 0
+    FILL = 5
+    INVALIDATION = 4
+
+    def __init__(self, task: str, tags: Tags, entries: int):
+        self._count = entries
+        super().__init__(task, tags)
+
+    def make(self, m: Module):
+        dut = RegisterCache(self.tags.format, self._count)
+        self.expose(m, "dut", dut)
+        return dut
+
+    def held(self, m, entry):
+        return self.dut._entries
+
+    def invariants(self, m):
+        dut = self.dut
+        states = [dut._states.ongoing(state) for state in ("IDLE", "CLEAR", "WRITE")]
+        self.claim(m, "Maintenance is in one of its states.", Cat(states).any())
+        named = Cat(dut._rotation == 1 << place for place in range(self._count))
+        self.claim(m, "The rotation names one entry.", named.any())
