@@ -1,27 +1,20 @@
 """Answers to reads that the core has blocked."""
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.axi import AxiResponse
 from ..bus.generations import Leave
 from ..bus.queue import Queue
 from ..config import IommuConfig
-from .signature import ReadBeat, index_shape
+from .signature import Burst, ReadBeat, index_shape
 
-__all__ = ["BLOCKED", "BlockedRead", "BlockedReads"]
+__all__ = ["BLOCKED", "BlockedReads"]
 
 BLOCKED = AxiResponse.SLVERR
 """Response to blocked bursts. The address was decoded and the unit itself refuses, which is a subordinate's error;
 DECERR remains what an interconnect behind ``out`` says of a host address where nothing is."""
-
-
-class BlockedRead(data.StructLayout):
-    """What is needed to answer a read."""
-
-    def __init__(self, cfg: IommuConfig):
-        super().__init__({"index": index_shape(cfg), "id": cfg.id_width, "len": 8, "generation": 1})
 
 
 class BlockedReads(wiring.Component):
@@ -29,10 +22,10 @@ class BlockedReads(wiring.Component):
 
     ::
 
-        read --> Queue --> WAIT --not busy--> ANSWER --last beat--> GONE --> WAIT
+        read --> Queue --> WAIT --not busy--> ANSWER --last beat--> GONE --gone--> WAIT
 
-    WAIT lasts until all earlier reads of the same id have been answered by ``out``. Later ones do not go out before
-    ``gone``.
+    WAIT lasts until all earlier reads of the same id have been answered by ``out``; later ones do not go out before
+    GONE.
 
     Parameters
     ----------
@@ -40,46 +33,48 @@ class BlockedReads(wiring.Component):
 
     Attributes
     ----------
-    read : In(stream of BlockedRead)
+    read : In(stream of index)
         Always taken: there is room for ``dma_outstanding``.
-    asked_id, busy : Out, In(1)
-        Whether reads of that id are outstanding.
+    index, burst : Out, In(Burst)
+        The read that is to be answered next, and what it asked for.
+    busy : In(1)
+        Whether reads of its id are outstanding.
     beat : Out(stream of ReadBeat)
-    gone, gone_index : Out
-        The last beat has been taken (in the cycle before).
+    answered, gone : Out(1), In(1)
+        The last beat has been taken; acknowledged by ``gone``.
     left : Out(Leave)
-        The same, for those who count.
+        The read is gone.
     """
 
     def __init__(self, cfg: IommuConfig):
         self._cfg = cfg
         super().__init__(
             {
-                "read": In(stream.Signature(BlockedRead(cfg))),
-                "asked_id": Out(cfg.id_width),
+                "read": In(stream.Signature(index_shape(cfg))),
+                "index": Out(index_shape(cfg)),
+                "burst": In(Burst(cfg)),
                 "busy": In(1),
                 "beat": Out(stream.Signature(ReadBeat(cfg))),
-                "gone": Out(1),
-                "gone_index": Out(index_shape(cfg)),
+                "answered": Out(1),
+                "gone": In(1),
                 "left": Out(Leave),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.waiting = waiting = Queue(BlockedRead(self._cfg), self._cfg.dma_outstanding + 1)
+        m.submodules.waiting = waiting = Queue(index_shape(self._cfg), self._cfg.dma_outstanding + 1)
         wiring.connect(m, wiring.flipped(self.read), waiting.i)
-        read = waiting.o.payload
         sent = Signal(8)
         beat = self.beat.payload
         m.d.comb += [
-            self.asked_id.eq(read.id),
-            beat.id.eq(read.id),
+            self.index.eq(waiting.o.payload),
+            beat.id.eq(self.burst["id"]),
             beat.resp.eq(BLOCKED),
-            beat.last.eq(sent == read.len),
-            self.gone_index.eq(read.index),
+            beat.last.eq(sent == self.burst["len"]),
             self.left.valid.eq(self.gone),
-            self.left.generation.eq(read.generation),
+            self.left.generation.eq(self.burst.generation),
+            waiting.o.ready.eq(self.gone),
         ]
         with m.FSM():
             with m.State("WAIT"):
@@ -93,6 +88,7 @@ class BlockedReads(wiring.Component):
                     with m.If(beat.last):
                         m.next = "GONE"
             with m.State("GONE"):
-                m.d.comb += [self.gone.eq(1), waiting.o.ready.eq(1)]
-                m.next = "WAIT"
+                m.d.comb += self.answered.eq(1)
+                with m.If(self.gone):
+                    m.next = "WAIT"
         return m

@@ -51,7 +51,8 @@ class FrontEnd(wiring.Component):
     mark : In(1)
         Draws a line: ``drained`` is about what was accepted until now.
     drained : Out(1)
-        Everything accepted before the last mark has its B or last R. Low from the cycle after a mark.
+        Nothing accepted before the last mark is still to go out, or without its B or last R there. Low from the cycle
+        after a mark.
     """
 
     def __init__(self, cfg: IommuConfig):

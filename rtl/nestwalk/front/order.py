@@ -1,14 +1,13 @@
 """Keeps reads of one id in order while those of different ids overtake each other."""
 
-from typing import NamedTuple
-
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.queue import Queue
 from ..config import IommuConfig
 from .signature import index_shape
+from .table import Table
 
 __all__ = ["ReadOrder"]
 
@@ -18,16 +17,16 @@ class ReadOrder(wiring.Component):
 
     ::
 
-        enter ------> list of each id:  oldest -> ... -> last
-        arrived --> Queue --+-- its turn -----------------------+-> offer
-                            `-- not yet: wait                   |
-                                  `-- the one before goes -> Queue (woken)
+        enter ----> list of each id:  oldest -> ... -> last
+        arrived --> Queue --+-- in turn ----------------------+--> offer
+                            `-- before its turn: aside        |
+                                   `-- its turn comes --> Queue (woken)
 
     Two things must happen to a read before it can go: its translation arrives, and its turn comes. Of both, the first
     sets its bit in ``met``, and the second finds the bit set. The oldest read of an id has its turn from the start; a
-    read that goes gives it to the next. An offer follows ``arrived`` by one cycle, one goes in each cycle, those that
-    arrived in their turn alternating with those that were woken. A blocked read does not go when it is taken, but when
-    ``gone`` says that it has been answered.
+    read that goes gives the turn to its follower. An offer follows ``arrived`` by one cycle, one goes in each cycle,
+    those that arrived in their turn alternating with those that were woken. A blocked read does not go when it is taken
+    but when ``gone`` says that it has been answered.
 
     Parameters
     ----------
@@ -42,8 +41,8 @@ class ReadOrder(wiring.Component):
         Its translation is there.
     offer, offer_index, offer_blocked, take : Out, Out, Out, In
         A read whose turn it is; the offer may change as long as it is not taken.
-    gone, gone_index : In
-        A blocked read has been answered. Nothing is offered in that cycle.
+    answered, answered_index, gone : In
+        A blocked read has been answered, and goes. Nothing is offered while ``answered``.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -61,122 +60,110 @@ class ReadOrder(wiring.Component):
                 "offer_index": Out(index),
                 "offer_blocked": Out(1),
                 "take": In(1),
+                "answered": In(1),
+                "answered_index": In(index),
                 "gone": In(1),
-                "gone_index": In(index),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        count, index = self._cfg.dma_outstanding, index_shape(self._cfg)
+        index, count = index_shape(self._cfg), self._cfg.dma_outstanding
         m.submodules.arrivals = arrivals = Queue(index, count + 1)
         m.submodules.woken = woken = Queue(index, count + 1)
-        m.d.comb += [arrivals.i.valid.eq(self.arrived), arrivals.i.payload.eq(self.arrived_index)]
-        self._met, self._last = met, last = Signal(count), Signal(count)
-
-        # The two reads that may go in this cycle: the latest arrival (or a blocked read that is gone), and one woken.
-        heads = [Signal(index, name=f"head_{n}") for n in range(2)]
-        followers = [Signal(index, name=f"follower_{n}") for n in range(2)]
-        goes = Signal(2)
+        m.submodules.blocked = blocked = Table(self._cfg, 1, readers=2)
+        m.submodules.followers = followers = Table(self._cfg, index, readers=2)
         m.d.comb += [
-            heads[0].eq(Mux(self.gone, self.gone_index, arrivals.o.payload)),
+            arrivals.i.valid.eq(self.arrived),
+            arrivals.i.payload.eq(self.arrived_index),
+            blocked.write.eq(self.arrived),
+            blocked.write_index.eq(self.arrived_index),
+            blocked.value.eq(self.arrived_blocked),
+        ]
+
+        # Two reads may go in this cycle: the latest arrival (or a blocked read that was answered), and one woken.
+        heads, goes, wakes = [Signal(index, name=f"head_{n}") for n in range(2)], Signal(2), Signal(2)
+        m.d.comb += [
+            heads[0].eq(Mux(self.answered, self.answered_index, arrivals.o.payload)),
             heads[1].eq(woken.o.payload),
         ]
-        blocked = self._table(m, "blocked", 1, heads)
-        m.d.comb += [
-            blocked.en.eq(self.arrived),
-            blocked.addr.eq(self.arrived_index),
-            blocked.data.eq(self.arrived_blocked),
-        ]
-        self._enter(m, heads, followers, goes)
+        for n, head in enumerate(heads):
+            m.d.comb += [blocked.index[n].eq(head), followers.index[n].eq(head)]
+        went = Signal(count)  # in the last cycle
+        m.d.sync += went.eq(Mux(goes[1], one_hot(heads[1], count), one_hot(heads[0], count)) & replicate(goes, count))
+
+        met, last = Signal(count), Signal(count)
+        entering, has_turn = self._enter(m, last, went, heads, goes, followers)
 
         in_turn, from_woken, prefer_woken = Signal(), Signal(), Signal()
         m.d.comb += [
             in_turn.eq(arrivals.o.valid & met.bit_select(heads[0], 1)),
             from_woken.eq(woken.o.valid & (prefer_woken | ~in_turn)),
-            self.offer.eq((woken.o.valid | in_turn) & ~self.gone),
+            self.offer.eq((woken.o.valid | in_turn) & ~self.answered),
             self.offer_index.eq(Mux(from_woken, heads[1], heads[0])),
-            self.offer_blocked.eq(Mux(from_woken, blocked.read[1], blocked.read[0])),
-            goes[0].eq(self.gone | (self.take & ~from_woken & ~blocked.read[0])),
-            goes[1].eq(self.take & from_woken & ~blocked.read[1]),
+            self.offer_blocked.eq(Mux(from_woken, blocked.word[1], blocked.word[0])),
+            goes[0].eq(self.gone | (self.take & ~from_woken & ~blocked.word[0])),
+            goes[1].eq(self.take & from_woken & ~blocked.word[1]),
+            arrivals.o.ready.eq(self.take & ~from_woken),
+            woken.o.ready.eq(self.take & from_woken),
         ]
         with m.If(self.take):
             m.d.sync += prefer_woken.eq(~from_woken)
 
-        # Whoever goes gives its turn to its follower, which goes on when its translation has been there already.
-        wakes = Signal(2)
-        for n in range(2):
-            m.d.comb += wakes[n].eq(goes[n] & ~last.bit_select(heads[n], 1))
-        follower_met = [met.bit_select(follower, 1) for follower in followers]
+        # Who goes wakes its follower. An arrival before its turn steps aside, unless it is woken in this very cycle.
+        follower, follower_met, aside = Signal(index), Signal(), Signal()
+        second = from_woken & ~self.answered
         m.d.comb += [
-            woken.i.valid.eq(wakes[0] & follower_met[0] | wakes[1] & follower_met[1]),
-            woken.i.payload.eq(Mux(from_woken & ~self.gone, followers[1], followers[0])),
+            Cat(wakes).eq(Cat(goes[n] & ~last.bit_select(head, 1) for n, head in enumerate(heads))),
+            follower.eq(Mux(second, followers.word[1], followers.word[0])),
+            follower_met.eq(Mux(second, *(met.bit_select(followers.word[n], 1) for n in (1, 0)))),
+            woken.i.valid.eq(wakes.any() & follower_met),
+            woken.i.payload.eq(follower),
         ]
-        # An arrival before its turn waits aside, unless it is the one that is woken in this very cycle.
-        aside = Signal()
-        m.d.comb += [
-            aside.eq(arrivals.o.valid & ~self.gone & ~in_turn & ~(wakes[1] & (followers[1] == arrivals.o.payload))),
-            arrivals.o.ready.eq(aside | (self.take & ~from_woken)),
-            woken.o.ready.eq(self.take & from_woken),
-        ]
-        with m.If(aside):
-            m.d.sync += met.bit_select(heads[0], 1).eq(1)
-        for n in range(2):
-            with m.If(wakes[n]):
-                m.d.sync += met.bit_select(followers[n], 1).eq(1)
+        with m.If(arrivals.o.valid & ~self.answered & ~in_turn & ~(wakes[1] & (followers.word[1] == heads[0]))):
+            m.d.comb += [aside.eq(1), arrivals.o.ready.eq(1)]
+        happens = (one_hot(follower, count) & replicate(wakes, count)) | (
+            one_hot(heads[0], count) & replicate(aside, count)
+        )
+        m.d.sync += met.eq((met | happens) & ~entering | (entering & replicate(has_turn, count)))
         return m
 
-    def _enter(self, m: Module, heads, followers, goes):
-        """Append the read that was accepted to the list of its id; tell who follows the heads."""
-        count, index = self._cfg.dma_outstanding, index_shape(self._cfg)
-        met, last = self._met, self._last
+    def _enter(self, m: Module, last: Signal, went: Signal, heads, goes: Signal, followers: Table):
+        """Append the read that was accepted to the list of its id.
+
+        Returns the read, one-hot, and whether it has its turn because none is before it.
+        """
+        index, count = index_shape(self._cfg), self._cfg.dma_outstanding
         ids = [Signal(self._cfg.id_width, name=f"id_{n}") for n in range(count)]
-        entering, new, new_id = Signal(), Signal(index), Signal(self._cfg.id_width)
-        went, went_index = Signal(), Signal(index)
-        m.d.sync += [
-            entering.eq(self.enter),
-            new.eq(self.enter_index),
-            new_id.eq(self.enter_id),
-            went.eq(goes.any()),
-            went_index.eq(Mux(goes[1], heads[1], heads[0])),
+        valid, new, new_id = Signal(), Signal(index), Signal(self._cfg.id_width)
+        m.d.sync += [valid.eq(self.enter), new.eq(self.enter_index), new_id.eq(self.enter_id)]
+        entering = Signal(count)
+        before, before_index = Signal(count), Signal(index)
+        m.d.comb += [
+            entering.eq(one_hot(new, count) & replicate(valid, count)),
+            before.eq(Cat(user_id == new_id for user_id in ids) & last & ~went),
+            followers.write.eq(valid & before.any()),
+            followers.write_index.eq(before_index),
+            followers.value.eq(new),
         ]
-        before = Signal(count)  # the read that it follows, one-hot
-        before_index = Signal(index)
-        for n in range(count):
-            here = new == n
-            m.d.comb += before[n].eq(last[n] & (ids[n] == new_id) & ~(went & (went_index == n)))
-            with m.If(entering & here):
-                m.d.sync += [ids[n].eq(new_id), last[n].eq(1), met[n].eq(~before.any())]
-                for head, go in zip(heads, goes, strict=True):
-                    with m.If(go & before.bit_select(head, 1)):
-                        m.d.sync += met[n].eq(1)
-            with m.Elif((entering & before[n]) | (went & (went_index == n))):
-                m.d.sync += last[n].eq(0)
         for bit in range(len(before_index)):
             m.d.comb += before_index[bit].eq(Cat(before[n] for n in range(count) if n >> bit & 1).any())
-        following = self._table(m, "following", index, heads)
-        m.d.comb += [
-            following.en.eq(entering & before.any()),
-            following.addr.eq(before_index),
-            following.data.eq(new),
-        ]
-        for follower, value in zip(followers, following.read, strict=True):
-            m.d.comb += follower.eq(value)
+        for n in range(count):
+            with m.If(entering[n]):
+                m.d.sync += ids[n].eq(new_id)
+        m.d.sync += last.eq((last & ~went & ~(before & replicate(valid, count))) | entering)
 
-    def _table(self, m: Module, name: str, shape, heads) -> "_Table":
-        """A word for each read: one write port, and the words of both heads."""
-        m.submodules[name] = ram = memory.Memory(shape=shape, depth=self._cfg.dma_outstanding, init=[])
-        write = ram.write_port()
-        reads = [ram.read_port(domain="comb") for _ in heads]
-        for read, head in zip(reads, heads, strict=True):
-            m.d.comb += read.addr.eq(head)
-        return _Table(write.en, write.addr, write.data, [read.data for read in reads])
+        has_turn = Signal()
+        goes_now = Cat(go & (head == before_index) for go, head in zip(goes, heads, strict=True)).any()
+        m.d.comb += has_turn.eq(~before.any() | goes_now)
+        return entering, has_turn
 
 
-class _Table(NamedTuple):
-    """Signals of a RAM with a word for each read."""
+def one_hot(index, count: int) -> Value:
+    """``count`` bits of which number ``index`` is set."""
+    return Cat(index == n for n in range(count))
 
-    en: Value
-    addr: Value
-    data: Value
-    read: list[Value]
+
+def replicate(condition, count: int) -> Value:
+    """``count`` times whether any bit of ``condition`` is set."""
+    return condition.any().replicate(count)

@@ -74,7 +74,7 @@ class Outstanding(wiring.Component):
             leaving.eq(self.leave),
             leaving_id.eq(self.leave_id),
             answered.eq(leaving),
-            answered_entries.eq(of_id(leaving_id)),
+            answered_entries.eq(of_id(leaving_id) & valid),
         ]
         matching, older, done = Signal(len(entries)), Signal(len(entries)), Signal(len(entries))
         m.d.comb += [

@@ -1,7 +1,7 @@
 """Reads of the ``dma`` port, from the acceptance of their address to the last beat of their data."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
-from amaranth.lib import memory, stream, wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.generations import Leave
@@ -11,6 +11,7 @@ from .blocked import BlockedReads
 from .order import ReadOrder
 from .outstanding import Outstanding
 from .signature import Burst, OutBurst, ReadBeat, Translation, index_shape
+from .table import Table
 
 __all__ = ["Reads"]
 
@@ -20,12 +21,12 @@ class Reads(wiring.Component):
 
     ::
 
-        accept --> bursts, by number (LUT RAM) ------------------+
-        translation --> addresses, by number (LUT RAM) ----------+--> register --> out_burst (AR of out)
-             `--------> ReadOrder --offer--+--granted------------'         |
-                           ^ gone          `--blocked--> BlockedReads      `--> Outstanding --> left
-                           `-----------------------------' |                        ^
-        beat (R of dma) <-- Queue <------- alternating ----+---- out_beat (R of out)
+        accept -------> bursts, by number ----------------------+
+        translation --> addresses, by number -------------------+--> out_burst (AR of out)
+             `--------> ReadOrder --offer--> [chosen] --granted-'         |
+                            ^ gone               `--blocked               `-> Outstanding --> left
+                            `----------------- BlockedReads                       ^
+        beat (R of dma) <-- Queue <-- alternating --'---------------- out_beat (R of out)
 
     Reads of one id go out and are answered in the order in which they came, those of different ids as their
     translations come. ``out_burst`` follows ``translation`` by two cycles and ``beat`` follows ``out_beat`` by one.
@@ -71,64 +72,66 @@ class Reads(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.order = order = ReadOrder(self._cfg)
-        m.submodules.blocked = blocked = BlockedReads(self._cfg)
-        m.submodules.outstanding = outstanding = Outstanding(self._cfg)
-        translation = self.translation
+        cfg, translation = self._cfg, self.translation
+        m.submodules.order = order = ReadOrder(cfg)
+        m.submodules.blocked = blocked = BlockedReads(cfg)
+        m.submodules.outstanding = outstanding = Outstanding(cfg)
+        m.submodules.bursts = bursts = Table(cfg, Burst(cfg), readers=2)
+        m.submodules.addresses = addresses = Table(cfg, cfg.haw)
         m.d.comb += [
+            bursts.write.eq(self.accept),
+            bursts.write_index.eq(self.index),
+            bursts.value.eq(self.burst),
+            addresses.write.eq(translation.valid),
+            addresses.write_index.eq(translation.index),
+            addresses.value.eq(translation.address),
             order.enter.eq(self.accept),
             order.enter_index.eq(self.index),
             order.enter_id.eq(self.burst["id"]),
             order.arrived.eq(translation.valid),
             order.arrived_index.eq(translation.index),
             order.arrived_blocked.eq(~translation.granted),
-            order.gone.eq(blocked.gone),
-            order.gone_index.eq(blocked.gone_index),
-            blocked.busy.eq(outstanding.busy),
-            outstanding.asked_id.eq(blocked.asked_id),
-            outstanding.current.eq(self.current),
         ]
-        burst = self._remember(m, "bursts", Burst(self._cfg), self.accept, self.index, self.burst, order.offer_index)
-        address = self._remember(
-            m,
-            "addresses",
-            self._cfg.haw,
-            translation.valid,
-            translation.index,
-            translation.address,
-            order.offer_index,
-        )
 
-        goes_out = Signal()
+        # The read that goes out, or is answered here.
+        chosen, chosen_index, chosen_blocked = Signal(), Signal(index_shape(cfg)), Signal()
+        burst = bursts.word[0]
+        sent, dealt_with = Signal(), Signal()
         m.d.comb += [
-            order.take.eq(order.offer & ~outstanding.full & (~self.out_burst.valid | self.out_burst.ready)),
-            goes_out.eq(order.take & ~order.offer_blocked),
-            blocked.read.valid.eq(order.take & order.offer_blocked),
-            blocked.read.payload.index.eq(order.offer_index),
-            blocked.read.payload.id.eq(burst["id"]),
-            blocked.read.payload.len.eq(burst["len"]),
-            blocked.read.payload.generation.eq(burst.generation),
-            outstanding.enter.eq(goes_out),
+            bursts.index[0].eq(chosen_index),
+            addresses.index[0].eq(chosen_index),
+            self.out_burst.valid.eq(chosen & ~chosen_blocked & ~outstanding.full),
+            self.out_burst.payload.eq(OutBurst(cfg).made_of(burst, addresses.word[0])),
+            sent.eq(self.out_burst.valid & self.out_burst.ready),
+            dealt_with.eq(sent | chosen_blocked),
+            outstanding.enter.eq(sent),
             outstanding.enter_id.eq(burst["id"]),
             outstanding.enter_generation.eq(burst.generation),
+            outstanding.current.eq(self.current),
+            order.take.eq(order.offer & (~chosen | dealt_with)),
         ]
-        with m.If(self.out_burst.ready):
-            m.d.sync += self.out_burst.valid.eq(0)
-        with m.If(goes_out):
-            m.d.sync += [self.out_burst.valid.eq(1), self.out_burst.payload.addr.eq(address)]
-            for name, _ in OutBurst(self._cfg):
-                if name != "addr":
-                    m.d.sync += self.out_burst.payload[name].eq(burst[name])
-        self._number(m, goes_out | blocked.gone, Mux(blocked.gone, blocked.gone_index, order.offer_index))
+        with m.If(~chosen | dealt_with):
+            m.d.sync += [
+                chosen.eq(order.offer),
+                chosen_index.eq(order.offer_index),
+                chosen_blocked.eq(order.offer_blocked),
+            ]
+
+        m.d.comb += [
+            blocked.read.valid.eq(chosen & chosen_blocked),
+            blocked.read.payload.eq(chosen_index),
+            bursts.index[1].eq(blocked.index),
+            blocked.burst.eq(bursts.word[1]),
+            outstanding.asked_id.eq(blocked.burst["id"]),
+            blocked.busy.eq(outstanding.busy),
+            order.answered.eq(blocked.answered),
+            order.answered_index.eq(blocked.index),
+            blocked.gone.eq(blocked.answered & ~sent),  # one number is returned at a time
+            order.gone.eq(blocked.gone),
+        ]
+        self._number(m, sent | blocked.gone, Mux(sent, chosen_index, blocked.index))
         self._answer(m, blocked, outstanding)
         return m
-
-    def _remember(self, m: Module, name: str, shape, enable, place, value, wanted) -> Value:
-        """A word of LUT RAM for each number."""
-        m.submodules[name] = ram = memory.Memory(shape=shape, depth=self._cfg.dma_outstanding, init=[])
-        write, read = ram.write_port(), ram.read_port(domain="comb")
-        m.d.comb += [write.en.eq(enable), write.addr.eq(place), write.data.eq(value), read.addr.eq(wanted)]
-        return read.data
 
     def _number(self, m: Module, freed, freed_index):
         """Give out free numbers, all of them in the cycles after reset, later those that are freed."""

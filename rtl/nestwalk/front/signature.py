@@ -54,6 +54,10 @@ class OutBurst(_Channel):
     def __init__(self, cfg: IommuConfig):
         super().__init__({**_attributes(cfg), "addr": cfg.haw})
 
+    def made_of(self, burst, address) -> Value:
+        """A burst as it came, with its translated address."""
+        return Cat(*(burst[name] for name, _ in self if name != "addr"), address)
+
 
 class ReadBeat(_Channel):
     """A transfer of the R channel."""

@@ -1,7 +1,7 @@
 """Writes of the ``dma`` port, from the acceptance of their address to their response."""
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.generations import Leave
@@ -10,6 +10,7 @@ from ..config import IommuConfig
 from .blocked import BLOCKED
 from .outstanding import Outstanding
 from .signature import Burst, OutBurst, Translation, WriteAnswer, WriteBeat, index_shape
+from .table import Table
 
 __all__ = ["Writes"]
 
@@ -19,11 +20,13 @@ class Writes(wiring.Component):
 
     ::
 
-        accept --> bursts (LUT RAM, a ring) ---------------+
-        translation --> addresses (LUT RAM, same places) --+--> register --> out_burst (AW of out)
-        beat (W of dma) --> Queue --+-- as many bursts as have gone out ---> out_beat (W of out)
+        accept -------> bursts, a ring ---------+
+        translation --> addresses --------------+---------> out_burst (AW of out)
+             `--------> arrived? --> [chosen] --+-granted--'     `-> Outstanding --> left
+                                      `--blocked-----+
+        beat (W of dma) --> Queue --+-- granted -----|----> out_beat (W of out)
                                     `-- of a blocked write: dropped
-        answer (B of dma) <-- Queue <-- out_answer (B of out), or the error of a blocked write
+        answer (B of dma) <-- Queue <-- error -------+----- out_answer (B of out)
 
         PASS --blocked, all before it answered--> DRAIN --last beat--> ANSWER --> PASS
 
@@ -76,96 +79,107 @@ class Writes(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        cfg, count = self._cfg, self._cfg.dma_outstanding
+        cfg = self._cfg
+        m.submodules.bursts = bursts = Table(cfg, Burst(cfg))
+        m.submodules.addresses = addresses = Table(cfg, cfg.haw)
         m.submodules.outstanding = outstanding = Outstanding(cfg)
-        m.submodules.beats = beats = Queue(WriteBeat(cfg), 2)
-        m.submodules.answers = answers = Queue(WriteAnswer(cfg), 2)
-        wiring.connect(m, wiring.flipped(self.beat), beats.i)
-        wiring.connect(m, answers.o, wiring.flipped(self.answer))
-
-        head, arrived = Signal(index_shape(cfg)), Signal(count)
-        done = Signal()  # the write at the head is dealt with
-        self._accept(m, head, arrived, done)
-        m.submodules.bursts = bursts = memory.Memory(shape=Burst(cfg), depth=count, init=[])
-        m.submodules.answers_of_core = translations = memory.Memory(shape=Translation(cfg), depth=count, init=[])
-        for ram, enable, index, value in (
-            (bursts, self.accept, self.index, self.burst),
-            (translations, self.translation.valid, self.translation.index, self.translation),
-        ):
-            write = ram.write_port()
-            m.d.comb += [write.en.eq(enable), write.addr.eq(index), write.data.eq(value)]
-        burst_read, translation_read = bursts.read_port(domain="comb"), translations.read_port(domain="comb")
-        m.d.comb += [burst_read.addr.eq(head), translation_read.addr.eq(head)]
-        burst, translation = burst_read.data, translation_read.data
-
-        owed = Signal(range(count + 1))  # bursts that have gone out, or are about to, with data to follow
-        goes_out, data_sent = Signal(), Signal()
+        # The write that goes out, or is answered here.
+        chosen, chosen_index, chosen_blocked = Signal(), Signal(index_shape(cfg)), Signal()
+        next_chosen, dealt_with, sent, answered = Signal(), Signal(), Signal(), Signal()
+        burst = bursts.word[0]
         m.d.comb += [
-            self.out_beat.valid.eq(beats.o.valid & (owed != 0)),
-            self.out_beat.payload.eq(beats.o.payload),
-            data_sent.eq(self.out_beat.valid & self.out_beat.ready & beats.o.payload.last),
-            self.out_answer.ready.eq(answers.i.ready),
-            answers.i.valid.eq(self.out_answer.valid),
-            answers.i.payload.eq(self.out_answer.payload),
-            outstanding.enter.eq(goes_out),
+            bursts.write.eq(self.accept),
+            bursts.write_index.eq(self.index),
+            bursts.value.eq(self.burst),
+            bursts.index[0].eq(chosen_index),
+            addresses.write.eq(self.translation.valid),
+            addresses.write_index.eq(self.translation.index),
+            addresses.value.eq(self.translation.address),
+            addresses.index[0].eq(chosen_index),
+            self.out_burst.valid.eq(chosen & ~chosen_blocked & ~outstanding.full),
+            self.out_burst.payload.eq(OutBurst(cfg).made_of(burst, addresses.word[0])),
+            sent.eq(self.out_burst.valid & self.out_burst.ready),
+            dealt_with.eq(sent | answered),
+            outstanding.enter.eq(sent),
             outstanding.enter_id.eq(burst["id"]),
             outstanding.enter_generation.eq(burst.generation),
             outstanding.leave.eq(self.out_answer.valid & self.out_answer.ready),
             outstanding.leave_id.eq(self.out_answer.payload.id),
             outstanding.current.eq(self.current),
             self.left[0].eq(outstanding.left),
+            self.left[1].valid.eq(answered),
             self.left[1].generation.eq(burst.generation),
         ]
-        m.d.sync += owed.eq(owed + goes_out - data_sent)
-        with m.If(self.out_burst.ready):
-            m.d.sync += self.out_burst.valid.eq(0)
-        with m.If(goes_out):
-            m.d.sync += [self.out_burst.valid.eq(1), self.out_burst.payload.addr.eq(translation.address)]
-            for name, _ in OutBurst(cfg):
-                if name != "addr":
-                    m.d.sync += self.out_burst.payload[name].eq(burst[name])
+        head, arrived, blocked = self._accept(m, next_chosen, dealt_with)
+        with m.If(~chosen | dealt_with):
+            m.d.comb += next_chosen.eq(arrived)
+            m.d.sync += [chosen.eq(arrived), chosen_index.eq(head), chosen_blocked.eq(blocked)]
+        self._pass(m, granted=next_chosen & ~blocked)
+        self._answer_blocked(m, chosen & chosen_blocked & outstanding.empty, burst["id"], answered)
+        return m
 
-        ready = arrived.bit_select(head, 1)
+    def _accept(self, m: Module, next_chosen: Signal, dealt_with: Signal):
+        """A ring of places, and what is known of the next write to be chosen: place, translated, blocked."""
+        cfg, count = self._cfg, self._cfg.dma_outstanding
+        m.submodules.blocked = blocked = Table(cfg, 1)
+        head, arrived = Signal(index_shape(cfg)), Signal(count)
+        used = Signal(range(count + 1))
+        m.d.sync += used.eq(used + self.accept - dealt_with)
+        m.d.comb += [
+            self.room.eq(used != count),
+            blocked.write.eq(self.translation.valid),
+            blocked.write_index.eq(self.translation.index),
+            blocked.value.eq(~self.translation.granted),
+            blocked.index[0].eq(head),
+        ]
+        with m.If(self.accept):
+            m.d.sync += self.index.eq(self.index + 1)
+        with m.If(next_chosen):
+            m.d.sync += head.eq(head + 1)
+        for n in range(count):
+            with m.If(self.translation.valid & (self.translation.index == n)):
+                m.d.sync += arrived[n].eq(1)
+            with m.Elif(next_chosen & (head == n)):
+                m.d.sync += arrived[n].eq(0)
+        return head, arrived.bit_select(head, 1), blocked.word[0]
+
+    def _pass(self, m: Module, granted):
+        """Pass data as they come, as many bursts as are granted: AXI lets nobody wait for AWREADY with WVALID."""
+        m.submodules.beats = self._beats = beats = Queue(WriteBeat(self._cfg), 2)
+        wiring.connect(m, wiring.flipped(self.beat), beats.i)
+        owed = Signal(range(self._cfg.dma_outstanding + 2))
+        data_sent = Signal()
+        m.d.comb += [
+            self.out_beat.valid.eq(beats.o.valid & (owed != 0)),
+            self.out_beat.payload.eq(beats.o.payload),
+            beats.o.ready.eq(self.out_beat.ready & (owed != 0)),
+            data_sent.eq(self.out_beat.valid & self.out_beat.ready & beats.o.payload.last),
+        ]
+        m.d.sync += owed.eq(owed + granted - data_sent)
+
+    def _answer_blocked(self, m: Module, next_to_answer, burst_id, answered: Signal):
+        """Drop the data of a blocked write once all before it have been answered, then answer it."""
+        m.submodules.answers = answers = Queue(WriteAnswer(self._cfg), 2)
+        wiring.connect(m, answers.o, wiring.flipped(self.answer))
         with m.FSM():
             with m.State("PASS"):
-                free = ~outstanding.full & (~self.out_burst.valid | self.out_burst.ready)
                 m.d.comb += [
-                    beats.o.ready.eq(self.out_beat.ready & (owed != 0)),
-                    goes_out.eq(ready & translation.granted & free),
-                    done.eq(goes_out),
+                    answers.i.valid.eq(self.out_answer.valid),
+                    answers.i.payload.eq(self.out_answer.payload),
+                    self.out_answer.ready.eq(answers.i.ready),
                 ]
-                with m.If(ready & ~translation.granted & outstanding.empty):
+                with m.If(next_to_answer):
                     m.next = "DRAIN"
             with m.State("DRAIN"):
-                m.d.comb += beats.o.ready.eq(1)
-                with m.If(beats.o.valid & beats.o.payload.last):
+                m.d.comb += self._beats.o.ready.eq(1)
+                with m.If(self._beats.o.valid & self._beats.o.payload.last):
                     m.next = "ANSWER"
             with m.State("ANSWER"):
                 m.d.comb += [
                     answers.i.valid.eq(1),
-                    answers.i.payload.eq(0),
-                    answers.i.payload.id.eq(burst["id"]),
+                    answers.i.payload.id.eq(burst_id),
                     answers.i.payload.resp.eq(BLOCKED),
-                    done.eq(answers.i.ready),
-                    self.left[1].valid.eq(done),
+                    answered.eq(answers.i.ready),
                 ]
-                with m.If(done):
+                with m.If(answered):
                     m.next = "PASS"
-        return m
-
-    def _accept(self, m: Module, head: Signal, arrived: Signal, done: Signal):
-        """A ring of places: accepted writes from ``head`` on, ``arrived`` where the translation is there."""
-        count = self._cfg.dma_outstanding
-        used = Signal(range(count + 1))
-        translation = self.translation
-        m.d.sync += used.eq(used + self.accept - done)
-        m.d.comb += self.room.eq(used != count)
-        with m.If(self.accept):
-            m.d.sync += self.index.eq(self.index + 1)
-        with m.If(done):
-            m.d.sync += head.eq(head + 1)
-        for n in range(count):
-            with m.If(translation.valid & (translation.index == n)):
-                m.d.sync += arrived[n].eq(1)
-            with m.Elif(done & (head == n)):
-                m.d.sync += arrived[n].eq(0)
