@@ -273,7 +273,7 @@ class Surroundings:
         burst = self._unanswered[False, found["id"]][0]
         if burst.blocked:
             assert found["resp"] == BLOCKED.value
-            assert not (found["data"] or found.get("user"))
+            assert (found["data"], found.get("user", 0)) == (0, 0)
         else:
             assert without_id_and_last(found) == burst.data[burst.seen]
         burst.seen += 1
