@@ -68,7 +68,8 @@ class Queue(wiring.Component):
                 m.d.sync += self.o.payload.eq(oldest)
             with m.Else():
                 m.d.sync += self.o.payload.eq(self.i.payload)
-        m.d.comb += stored.eq(self.level > 1)
+        if self.depth > 1:  # else a comparison that linters object to
+            m.d.comb += stored.eq(self.level > 1)
         push, pop = put & (stored | ~advance), stored & advance
         if self.depth == 2:
             # A RAM of one row would have an address of no bits.
