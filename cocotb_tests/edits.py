@@ -1,23 +1,16 @@
-"""Random changes of table entries in use, and the invalidations that cover them (§6.1, §5.3)."""
+"""Random changes of table entries in use."""
 
 from dataclasses import dataclass, field
-from random import Random
 
 from nestwalk_sim.builders import LAYOUTS
-from nestwalk_sim.host.vtd.descriptors import (
-    ContextCacheInvalidate,
-    Descriptor,
-    IotlbInvalidate,
-    PasidCacheInvalidate,
-    PasidIotlbInvalidate,
-    Words,
-)
+from nestwalk_sim.host.vtd.descriptors import Descriptor
 from nestwalk_sim.memory import PAGE_SIZE
 from nestwalk_sim.model import Request, Structure
 
+from .covering import Changed, covering_descriptors
 from .world import TABLE, Entry, Group, Space, random_page
 
-__all__ = ["ContextCacheInvalidateMany", "Edit", "random_edit", "unrelated_invalidation"]
+__all__ = ["Edit", "random_edit"]
 
 PRESENT = dict.fromkeys(Structure, 1) | {Structure.SECOND_STAGE: 3}
 """Bits of the first word that make an entry present, all of them or one."""
@@ -32,8 +25,6 @@ CHILD_STRIDE = {
     Structure.PASID_DIRECTORY: 64,
 }
 """Bytes of the entries in the table that an entry points to; 8 in page tables."""
-
-MAX_ADDRESS_MASK = 18
 
 
 @dataclass
@@ -61,36 +52,14 @@ class Edit:
         return f"{self.begun} to {self.done}: {self.what} for {self.request}; {covering}"
 
 
-@dataclass(frozen=True)
-class ContextCacheInvalidateMany:
-    """``cc_inv`` of a domain, or of the functions of a device that ``function_mask`` leaves open."""
-
-    domain_id: int = 0
-    source_id: int | None = None
-    function_mask: int = 0
-
-    def words(self) -> Words:
-        head = 1 | self.domain_id << 16
-        if self.source_id is None:
-            return head | 2 << 4, 0, 0, 0
-        return head | 3 << 4 | self.source_id << 32 | self.function_mask << 48, 0, 0, 0
-
-
-class _Change:
+class _Change(Changed):
     """An edit in the making, and the pages it takes and frees."""
 
     def __init__(self, group: Group, entry: Entry, space: Space, source_id: int):
-        self.group, self.entry, self.space, self.source_id = group, entry, space, source_id
-        self.random = group.random
-        self.value = group.memory.read64(entry.address)
-        self.offset = 0  # of the word that changes
+        super().__init__(group, entry, space, source_id)
+        self.was_present = bool(self.value & PRESENT[entry.structure])
         self.prepare: list[tuple[int, bytes]] = []
         self.cleanup: list[tuple[int, bytes]] = []
-        self.was_present = bool(self.value & PRESENT[entry.structure])
-
-    @property
-    def leaf(self) -> bool:
-        return self.entry.level > 0 and self.group.is_leaf(self.entry, self.value)
 
     def permissions_changed(self) -> int:
         if self.entry.structure is Structure.FIRST_STAGE:
@@ -155,13 +124,13 @@ def random_edit(group: Group) -> Edit:
     request = random.choice(group.pool)
     space, structures, paging = group.walk_of(request)
     broken = [entry for entry in structures + paging if not _is_whole(group, entry)]
-    if broken and random.random() < 0.6:
+    if broken and random.random() < 0.75:
         entry = random.choice(broken)
     else:
         entry = random.choice(paging if paging and random.random() < 0.7 else structures)
     change = _Change(group, entry, space, request.source_id)
     kind, value = _kind_and_value(change, mend=entry in broken)
-    covering = [] if kind == "present" and random.random() < 0.7 else _covering(change)
+    covering = [] if kind == "present" and random.random() < 0.7 else covering_descriptors(change)
     what = f"{entry.structure.value} level {entry.level} at {entry.address:#x}: {kind}"
     content = value.to_bytes(8, "little")
     return Edit(what, request, entry.address + change.offset, content, covering, change.prepare, change.cleanup)
@@ -185,9 +154,9 @@ def _kind_and_value(change: _Change, mend: bool) -> tuple[str, int]:
     if structure is Structure.PASID_TABLE and random.random() < 0.5:
         change.offset = 16
         return "SRE", group.memory.read64(entry.address + 16) ^ 1
-    if structure is Structure.SCALABLE_CONTEXT and random.random() < 0.5:
+    if structure is Structure.SCALABLE_CONTEXT and random.random() < 0.4:
         change.offset = 8
-        rid_pasid = random.choice(random.choice(group.spaces).pasids)
+        rid_pasid = random.choice(group.rid_pasids)
         return "RID_PASID", group.memory.read64(entry.address + 8) & ~0xFFFFF | rid_pasid
     if structure is Structure.SCALABLE_CONTEXT and random.random() < 0.3:
         return "PASIDE", change.value ^ 8
@@ -210,132 +179,3 @@ def _rebind(change: _Change) -> None:
     entry = sum(layout[name].insert(value) for name, value in fields.items())
     change.prepare.append((change.entry.address, entry.to_bytes(64, "little")))
     change.value = entry & (1 << 64) - 1
-
-
-# --- invalidations
-
-
-def _covering(change: _Change) -> list[Descriptor]:
-    """Descriptors that cover a change, mostly no more than it needs, in the order context, PASID, IOTLB."""
-    structure = change.entry.structure
-    if structure is Structure.FIRST_STAGE:
-        return _cover_first_stage(change)
-    if structure is Structure.SECOND_STAGE:
-        return [_cover_second_stage(change)]
-    if structure in (Structure.SCALABLE_ROOT, Structure.LEGACY_ROOT):
-        pasids: list[Descriptor] = [PasidCacheInvalidate()] if change.group.scalable else []
-        return [ContextCacheInvalidate(), *pasids, IotlbInvalidate()]
-    if structure is Structure.LEGACY_CONTEXT:
-        domain_id = change.space.domain_id
-        return [_context(change, domain_id), _domain(change.random, domain_id)]
-    if structure is Structure.SCALABLE_CONTEXT:
-        domains = sorted(change.group.domains)
-        caches = _pasid_cache(change.random, [(domain_id, None) for domain_id in domains])
-        return [_context(change, change.random.choice(domains)), *caches, *_domains(change.random, domains)]
-    if structure is Structure.PASID_DIRECTORY:
-        return _cover_directory(change)
-    return _cover_pasid_entry(change)
-
-
-def _rarely(random: Random) -> bool:
-    return random.random() < 0.15
-
-
-def _domain(random: Random, domain_id: int) -> Descriptor:
-    return IotlbInvalidate() if _rarely(random) else IotlbInvalidate(domain_id)
-
-
-def _domains(random: Random, domains: list[int]) -> list[Descriptor]:
-    return [IotlbInvalidate()] if _rarely(random) else [IotlbInvalidate(domain_id) for domain_id in domains]
-
-
-def _pasid_cache(random: Random, tags: list[tuple[int, int | None]]) -> list[Descriptor]:
-    if _rarely(random):
-        return [PasidCacheInvalidate()]
-    if _rarely(random):
-        return [PasidCacheInvalidate(domain_id) for domain_id in sorted({domain_id for domain_id, _ in tags})]
-    return [PasidCacheInvalidate(domain_id, pasid) for domain_id, pasid in tags]
-
-
-def _context(change: _Change, domain_id: int) -> Descriptor:
-    random, source_id = change.random, change.source_id
-    if _rarely(random):
-        return ContextCacheInvalidate()
-    if _rarely(random):
-        return ContextCacheInvalidateMany(domain_id)
-    mask = random.choice((0, 0, 0, 1, 2, 3))
-    masked = (0, 4, 6, 7)[mask]
-    return ContextCacheInvalidateMany(domain_id, source_id ^ random.getrandbits(3) & masked, mask)
-
-
-def _aligned(random: Random, address: int, level: int, limit: int) -> tuple[int, int]:
-    """An address and mask of at least the span of an entry at ``level``."""
-    mask = 9 * (level - 1)
-    if _rarely(random):
-        mask = random.randrange(mask, max(limit, mask) + 1)
-    return address & ~((PAGE_SIZE << mask) - 1) & (1 << 64) - 1, mask
-
-
-def _cover_first_stage(change: _Change) -> list[Descriptor]:
-    random, space, entry = change.random, change.space, change.entry
-    lot = random.random()
-    if lot < 0.1:
-        return [_domain(random, space.domain_id)]
-    if lot < 0.2:
-        # Whatever the page, every first-stage translation of the domain goes.
-        return [IotlbInvalidate(space.domain_id, random.getrandbits(48) & ~0xFFF)]
-    if lot < 0.3:
-        return [PasidIotlbInvalidate(space.domain_id, pasid) for pasid in space.pasids]
-    address, mask = _aligned(random, entry.input_address, entry.level, 45)
-    hint = change.leaf and bool(random.getrandbits(1))
-    return [PasidIotlbInvalidate(space.domain_id, pasid, address, mask, hint) for pasid in space.pasids]
-
-
-def _cover_second_stage(change: _Change) -> Descriptor:
-    random, space, entry = change.random, change.space, change.entry
-    if entry.level > 3 or _rarely(random):
-        return _domain(random, space.domain_id)
-    address, mask = _aligned(random, entry.input_address, entry.level, MAX_ADDRESS_MASK)
-    return IotlbInvalidate(space.domain_id, address, mask, change.leaf and bool(random.getrandbits(1)))
-
-
-def _present_domain(change: _Change, entry_address: int) -> int:
-    return change.group.memory.read64(entry_address + 8) & 0xFFFF
-
-
-def _cover_pasid_entry(change: _Change) -> list[Descriptor]:
-    random, pasid = change.random, change.entry.input_address
-    domain_id = _present_domain(change, change.entry.address)
-    second = domain_id == change.space.domain_id and change.space.second is not None
-    whole = second and change.offset == 0
-    iotlb = _domain(random, domain_id) if whole or _rarely(random) else PasidIotlbInvalidate(domain_id, pasid)
-    return [*_pasid_cache(random, [(domain_id, pasid)]), iotlb]
-
-
-def _cover_directory(change: _Change) -> list[Descriptor]:
-    """Every PASID whose entry lies in the table that the entry leads to."""
-    group, pasid = change.group, change.entry.input_address
-    table = change.value & TABLE
-    tags: list[tuple[int, int | None]] = []
-    for other in (other for space in group.spaces for other in space.pasids):
-        if other >> 6 == pasid >> 6:
-            tags.append((_present_domain(change, table + 64 * (other & 0x3F)), other))
-    domains = sorted({domain_id for domain_id, _ in tags})
-    return [*_pasid_cache(change.random, tags), *_domains(change.random, domains)]
-
-
-def unrelated_invalidation(group: Group) -> Descriptor:
-    """Anything that covers no change of this moment, or covers it by chance."""
-    random, space = group.random, group.random.choice(group.spaces)
-    address, mask = _aligned(random, random.getrandbits(48), 1, MAX_ADDRESS_MASK)
-    choices: list[Descriptor] = [
-        IotlbInvalidate(space.domain_id, address, mask, bool(random.getrandbits(1))),
-        ContextCacheInvalidateMany(space.domain_id, random.choice(group.devices)),
-    ]
-    if space.pasids:
-        pasid = random.choice(space.pasids)
-        choices += [
-            PasidCacheInvalidate(space.domain_id, pasid),
-            PasidIotlbInvalidate(space.domain_id, pasid, address, mask),
-        ]
-    return random.choice(choices)

@@ -81,6 +81,7 @@ class Group:
     spaces: list[Space]
     pass_through_domain: int = 0
     nested_bits_set: bool = True
+    rid_pasids: list[int] = field(default_factory=list)
     spare_guest_pages: list[int] = field(default_factory=list)
     pool: list[Request] = field(default_factory=list)
 
@@ -100,7 +101,7 @@ class Group:
         return self.memory.read64(self.tables.context_entry_address(source_id) + 8) & 0xFFFFF
 
     def walk_of(self, request: Request) -> tuple[Space, list[Entry], list[Entry]]:
-        """The address space that a request meets, and the entries on its walk: structures, then paging entries."""
+        """The address space that a request meets, and the entries on its walk: structures, and paging entries."""
         memory, tables, source_id = self.memory, self.tables, request.source_id
         context, root = tables.context_entry_address(source_id), tables.root_entry_address(source_id)
         if not self.scalable:
@@ -122,8 +123,9 @@ class Group:
         address = (page or self.random.choice(space.pages)).address
         paging = [] if space.first is None else self.first_path(space, address)
         if space.second is not None:
-            paging += self.second_path(space.second, self.random.choice(self.guest_addresses(space, address)))
-        return space, structures, paging
+            for guest in self.guest_addresses(space, address):
+                paging += self.second_path(space.second, guest)
+        return space, structures, list({entry.address: entry for entry in paging}.values())
 
     # --- following tables whatever their present bits say
 
@@ -209,11 +211,15 @@ def make_pool(group: Group, count: int = 64) -> None:
     random = group.random
     for _ in range(count):
         source_id = random.choice(group.devices)
-        space = random.choice(group.spaces)
         with_pasid = group.scalable and random.random() < 0.7
-        pasid = random.choice(space.pasids) if with_pasid else None
-        if not with_pasid:
-            space = group.space_of(group.rid_pasid(source_id)) if group.scalable else legacy_space(group, source_id)
+        pasid = None
+        if with_pasid:
+            space = random.choice(group.spaces)
+            pasid = space.pasids[0] if random.random() < 0.8 else random.choice(space.pasids)
+        elif group.scalable:
+            space = group.space_of(random.choice(group.rid_pasids))
+        else:
+            space = legacy_space(group, source_id)
         page = random.choice(space.pages)
         access = random.choice((Access.READ, Access.READ, *Access))
         privileged = with_pasid and random.random() < 0.2
@@ -244,19 +250,20 @@ def scalable_group(random: Random, config: ModelConfig, tables: ScalableTables, 
     """Three devices with spaces of all kinds, two of them with first-stage tables; takes five domains."""
     host, memory = tables.space, tables.memory
     devices = [bus << 8 | function for function in (*random.sample(range(0x80), 2), random.randrange(0x80, 0x100))]
-    pasids = random.sample(range(1 << 15), 7)
+    pasids = random.sample(range(1 << 15), 9)
     second = SecondStageTables(host, random.choice(sorted(config.second_stage_levels)))
     width = min(config.guest_width(second.levels), config.haw)
     guest = GuestSpace(second, width, random)
     firsts = [FirstStageTables(place, random.choice((4, 5))) for place in (host, host, guest)]
     spaces = [
-        Space(domains[0], second_stage_fields(second), [pasids[0]], second=second),
-        Space(domains[0], nested_fields(firsts[2], second), pasids[1:3], firsts[2], second),
-        Space(domains[1], first_stage_fields(firsts[0]), pasids[3:5], firsts[0]),
-        Space(domains[2], first_stage_fields(firsts[1]), [pasids[5]], firsts[1]),
-        Space(domains[3], pass_through_fields(), [pasids[6]]),
+        Space(domains[0], second_stage_fields(second), pasids[0:2], second=second),
+        Space(domains[0], nested_fields(firsts[2], second), pasids[2:5], firsts[2], second),
+        Space(domains[1], first_stage_fields(firsts[0]), pasids[5:7], firsts[0]),
+        Space(domains[2], first_stage_fields(firsts[1]), [pasids[7]], firsts[1]),
+        Space(domains[3], pass_through_fields(), [pasids[8]]),
     ]
     group = Group(random, memory, host, tables, devices, spaces, domains[4], bool(random.getrandbits(1)))
+    group.rid_pasids = [space.pasids[-1] for space in spaces[:3]]
     spaces[0].pages = map_pages(random, second, width, config.haw)
     add_nested_pages(group, config, spaces[1], width)
     group.spare_guest_pages = [guest.new_pages() for _ in range(SPARES)]
@@ -265,7 +272,7 @@ def scalable_group(random: Random, config: ModelConfig, tables: ScalableTables, 
         space.pages = map_pages(random, space.first, 9 * space.first.levels + 12, config.haw)
     spaces[4].pages = [Page(random_page(random, config.haw, PAGE_SIZE), PAGE_SIZE)]
     for source_id in devices:
-        tables.add_device(source_id, 2, RID_PASID=random.choice(pasids), PASIDE=1)
+        tables.add_device(source_id, 2, RID_PASID=random.choice(group.rid_pasids), PASIDE=1)
         for space in spaces:
             for pasid in space.pasids:
                 tables.add_pasid(source_id, pasid, DID=space.domain_id, SRE=random.getrandbits(1), **space.fields)
