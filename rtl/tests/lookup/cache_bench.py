@@ -101,6 +101,7 @@ class CacheBench:
         self.filling: Fill | None = None
         self.taken: Fill | None = None
         self.removing: Removal | None = None
+        self.removed = -1  # when the last invalidation was done
         self.hits = self.discarded = self.evicted = self.lost = 0
         self._evicted_before = 0
         self.hit_times: set[int] = set()
@@ -138,7 +139,8 @@ class CacheBench:
         if filled:
             self._end_fill(filled)
         if self.removing and done:
-            self.removing.done, self.removing = self.now, None
+            self.removed = self.removing.done = self.now
+            self.removing = None
             ctx.set(dut.invalidations.valid, 0)
         self.evicted += evicted
         if len(self.keys) > port.latency:
@@ -223,13 +225,21 @@ class CacheBench:
         self._forget_old()
 
     def _may_be_gone(self, fill: Fill) -> bool:
-        """A covering invalidation was under way when the fill was written, so that it took it or not."""
-        assert fill.written is not None
+        """An invalidation was under way when the fill was written, and covers it or what it replaced."""
+        time = fill.written
+        assert time is not None
+        entries = [other.entry for other in self.history[self.rules.tag(fill.entry)][-2:]]
         return any(
-            removal.offered <= fill.written <= (removal.done or self.now)
-            and self.rules.covers(fill.entry, removal.fields)
+            removal.offered <= time <= (removal.done or self.now)
+            and any(self.rules.covers(entry, removal.fields) for entry in entries)
             for removal in self.removals
         )
+
+    def first_written(self, entry: dict) -> int:
+        """The cycle in which the first fill of an entry's tag was written."""
+        time = self.history[self.rules.tag(entry)][0].written
+        assert time is not None
+        return time
 
     def _forget_old(self):
         """Drop what no later check can need."""

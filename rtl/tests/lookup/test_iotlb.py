@@ -6,7 +6,8 @@ from amaranth.hdl import Module, Signal, Value
 
 from nestwalk.bus.translation import Access
 from nestwalk.config import CacheShape, preset
-from nestwalk.lookup.iotlb import Iotlb, Permissions, page_of
+from nestwalk.lookup.iotlb import Iotlb, Permissions
+from nestwalk.lookup.requester_format import page_of
 from rtl.tests.formats.evaluate import evaluate
 from rtl.tests.lookup.cache_bench import CacheBench, pack
 from rtl.tests.lookup.rules import IotlbRules

@@ -8,45 +8,51 @@ CFG = preset("FORMAL").replace(tag_width=16)
 DEPTH = 4
 
 
+KNOWN = {"context_hit": "configuration", "space_hit": "configuration", "hint_hit": "structures"}
+"""What a miss knows, and the name of what makes it forget that."""
+
+
 def test_random_traffic(rng):
     dut = MissQueue(CFG, DEPTH)
-    expected: list[dict] = []
-    seen = {"forgotten": 0, "kept": 0, "full": 0, "passed": 0}
+    waiting: list[dict] = []
+    seen = {"forgotten": 0, "kept": 0, "full": 0, "passed": 0, "passed at once": 0}
 
     async def testbench(ctx):
         number = 0
         for cycle in range(3000):
-            forget = rng.random() < 0.05
-            put = len(expected) < DEPTH and rng.random() < (0.3, 0.7)[cycle // 100 % 2]
+            forgets = [name for name in ("configuration", "structures") if rng.random() < 0.05]
+            put = len(waiting) < DEPTH and rng.random() < (0.3, 0.7)[cycle // 100 % 2]
             ready = rng.random() < 0.5
             number += put
-            fields = {"number": number, "context_hit": rng.getrandbits(1), "space_hit": rng.getrandbits(1)}
+            arriving = {"number": number} | {name: rng.getrandbits(1) for name in KNOWN}
             ctx.set(dut.i.valid, put)
-            ctx.set(dut.i.payload.request.tag, number)
-            ctx.set(dut.i.payload.space.pasid, number)
-            ctx.set(dut.i.payload.context.rid_pasid, number)
-            ctx.set(dut.i.payload.context_hit, fields["context_hit"])
-            ctx.set(dut.i.payload.space_hit, fields["space_hit"])
-            ctx.set(dut.forget, forget)
+            for field in (dut.i.payload.request.tag, dut.i.payload.space.pasid, dut.i.payload.context.rid_pasid):
+                ctx.set(field, number)
+            for name in KNOWN:
+                ctx.set(getattr(dut.i.payload, name), arriving[name])
+            ctx.set(dut.forget_configuration, "configuration" in forgets)
+            ctx.set(dut.forget_structures, "structures" in forgets)
             ctx.set(dut.o.ready, ready)
             _clk, _rst, valid, miss, level = await ctx.tick().sample(dut.o.valid, dut.o.payload, dut.level)
-            assert level == len(expected)
-            assert valid == bool(expected)
+            assert level == len(waiting)
             seen["full"] += level == DEPTH
-            if valid:
-                found = {name: getattr(miss, name) for name in ("context_hit", "space_hit")}
-                assert {"number": miss.request.tag} | found == expected[0]
-                assert miss.space.pasid == miss.context.rid_pasid == miss.request.tag
-                seen["passed"] += ready
-                if ready:
-                    expected.pop(0)
             if put:
-                expected.append(fields)
-            if forget:
-                for waiting in expected:
-                    seen["forgotten"] += waiting["context_hit"] | waiting["space_hit"]
-                    waiting["context_hit"] = waiting["space_hit"] = 0
-            seen["kept"] += any(waiting["space_hit"] for waiting in expected)
+                waiting.append(arriving)
+            assert valid == bool(waiting), "passes in the cycle in which it comes"
+            if valid:
+                found = {name: getattr(miss, name) for name in KNOWN}
+                assert {"number": miss.request.tag} | found == waiting[0]
+                assert miss.space.pasid == miss.context.rid_pasid == miss.request.tag
+                if ready:
+                    seen["passed"] += 1
+                    seen["passed at once"] += put and level == 0
+                    waiting.pop(0)
+            for miss_waiting in waiting:
+                for name, forgotten in KNOWN.items():
+                    if forgotten in forgets:
+                        seen["forgotten"] += miss_waiting[name]
+                        miss_waiting[name] = 0
+                    seen["kept"] += miss_waiting[name]
 
     simulate(dut, testbench)
     assert all(seen.values()), seen

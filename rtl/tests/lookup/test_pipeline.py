@@ -9,6 +9,7 @@ from nestwalk.config import CacheShape, preset
 from nestwalk.formats.fault import FaultReason
 from nestwalk.formats.pasid import TranslationMode
 from nestwalk.lookup.pipeline import LookupPipeline
+from nestwalk.lookup.structure_caches import TableLevel
 from rtl.tests.lookup.rules import EVERYTHING
 from rtl.tests.simulation import send, simulate
 
@@ -17,6 +18,8 @@ CFG = preset("FORMAL").replace(
     iotlb_4k=CacheShape(sets=32, ways=4),
     context_cache=CacheShape(sets=4, ways=2),
     pasid_cache=CacheShape(sets=4, ways=2),
+    structure_cache_1=CacheShape(sets=4, ways=1),
+    structure_cache_2=CacheShape(sets=4, ways=2),
 )
 DEVICES = [0x100, 0x208, 0x310]
 PASIDS = [None, 5]
@@ -25,6 +28,12 @@ CONTEXT_OF = {DEVICES[0]: 0x11, DEVICES[1]: 0x22}
 """Devices whose context entry is cached, with its RID_PASID."""
 SPACE_OF = {(DEVICES[0], None): 3, (DEVICES[1], 5): 4}
 """Requesters whose PASID-table entry is cached, with its domain."""
+TABLE_OF = {
+    (DEVICES[0], None, TableLevel.LEVEL_1, 0): 0x33,
+    (DEVICES[0], None, TableLevel.LEVEL_2, 0): 0x44,
+    (DEVICES[1], 5, TableLevel.LEVEL_2, 1 << 44 >> 30): 0x55,
+}
+"""Requesters, levels and 2 MiB or 1 GiB regions whose table is cached."""
 
 
 def host_page(source_id: int, pasid: int | None, page: int) -> int:
@@ -61,6 +70,10 @@ async def fill_caches(ctx, dut: LookupPipeline):
         space = {"domain_id": domain, "mode": TranslationMode.SECOND_STAGE, "pasid": pasid or 0}
         fields = {"source_id": source_id, "pasid_valid": pasid is not None, "space": space}
         await send(ctx, dut.pasid_fill, fields)
+    for (source_id, pasid, level, region), table in TABLE_OF.items():
+        page = region << (9 if level is TableLevel.LEVEL_1 else 18)
+        tags = {"source_id": source_id, "pasid_valid": pasid is not None, "pasid": pasid or 0, "page": page}
+        await send(ctx, dut.structure_fill, {"level": level, "entry": tags | {"table": table, "domain_id": 9}})
 
 
 @dataclass
@@ -83,12 +96,18 @@ class Flight:
     def pasid(self) -> int | None:
         return self.request["pasid"] if self.request["pasid_valid"] else None
 
-    def configuration(self, forgotten: bool) -> dict:
-        """RID_PASID and domain from the caches, None where they are unknown."""
-        if forgotten or self.outcome == "must walk":
-            return {"context": None, "space": None}
-        source_id = self.request["source_id"]
-        return {"context": CONTEXT_OF.get(source_id), "space": SPACE_OF.get((source_id, self.pasid))}
+    def knowledge(self) -> dict:
+        """RID_PASID, domain and table from the caches, None where they are unknown."""
+        if self.outcome == "must walk":
+            return dict.fromkeys(("context", "space", "hint"))
+        source_id, address = self.request["source_id"], self.request["address"]
+        tables = [TABLE_OF.get((source_id, self.pasid, TableLevel.LEVEL_1, address >> 21))]
+        tables += [TABLE_OF.get((source_id, self.pasid, TableLevel.LEVEL_2, address >> 30))]
+        return {
+            "context": CONTEXT_OF.get(source_id),
+            "space": SPACE_OF.get((source_id, self.pasid)),
+            "hint": tables[0] or tables[1],
+        }
 
 
 def random_request(rng: Random, tag: int) -> tuple[dict, str]:
@@ -130,7 +149,7 @@ class Soak:
         self.now = 0
         self.flights: dict[int, Flight] = {}
         self.outcomes: Counter[str] = Counter()
-        self.forgets: list[int] = []
+        self.forgets: dict[str, list[int]] = {"configuration": [], "structures": []}
         self.mark = -2
         self.drained_cycles = 0
         self.lookups = self.hits = 0
@@ -146,11 +165,13 @@ class Soak:
                 tag += 1
                 ctx.set(dut.request.payload, offered[0])
             root = root_pointer(rng.randrange(1 << 10), rng.random() < 0.9)
-            mark, forget = rng.random() < 0.03, rng.random() < 0.03
+            mark = rng.random() < 0.03
+            forgets = [name for name in self.forgets if rng.random() < 0.03]
             ctx.set(dut.request.valid, offered is not None)
             ctx.set(dut.root_pointer, root)
             ctx.set(dut.mark, mark)
-            ctx.set(dut.forget, forget)
+            ctx.set(dut.forget_configuration, "configuration" in forgets)
+            ctx.set(dut.forget_structures, "structures" in forgets)
             ctx.set(dut.response.ready, rng.random() >= stall)
             ctx.set(dut.miss.ready, rng.random() >= stall)
             samples = [getattr(port, name) for port in (dut.request, dut.response, dut.miss) for name in HANDSHAKE]
@@ -170,8 +191,8 @@ class Soak:
                 offered = None
             if mark:
                 self.mark = self.now
-            if forget:
-                self.forgets.append(self.now)
+            for name in forgets:
+                self.forgets[name].append(self.now)
             self.lookups += lookup
             self.hits += hit
             self.now += 1
@@ -199,12 +220,18 @@ class Soak:
         found = {
             "context": miss.context.rid_pasid if miss.context_hit else None,
             "space": miss.space.domain_id if miss.space_hit else None,
+            "hint": miss.hint.table if miss.hint_hit else None,
         }
-        forgotten = any(flight.accepted <= forget < self.now for forget in self.forgets)
-        assert found == flight.configuration(forgotten), flight
+        known = flight.knowledge()
+        expected = dict(known)
+        for name, lost in (("configuration", ("context", "space")), ("structures", ("hint",))):
+            if any(flight.accepted <= forget < self.now for forget in self.forgets[name]):
+                expected |= dict.fromkeys(lost)
+        assert found == expected, flight
         self.outcomes[flight.outcome] += 1
-        self.outcomes["known"] += any(value is not None for value in found.values())
-        self.outcomes["forgotten"] += forgotten and found != flight.configuration(False)
+        for name, value in found.items():
+            self.outcomes[f"known {name}"] += value is not None
+            self.outcomes[f"forgotten {name}"] += value != known[name]
 
 
 HANDSHAKE = ("valid", "ready", "payload")
@@ -223,7 +250,9 @@ def test_random_requests(rng):
 
     simulate(dut, testbench)
     outcomes = soak.outcomes
-    assert all(outcomes[name] for name in ("hit", "bypass", "walk", "must walk", "known", "forgotten")), outcomes
+    kinds = {"hit", "bypass", "walk", "must walk"}
+    kinds |= {f"{what} {name}" for what in ("known", "forgotten") for name in ("context", "space", "hint")}
+    assert kinds == {name for name, count in outcomes.items() if count}
     assert soak.drained_cycles > soak.now // 50
     assert soak.hits == outcomes["hit"]
     assert soak.lookups == outcomes["hit"] + outcomes["walk"] + outcomes["must walk"]

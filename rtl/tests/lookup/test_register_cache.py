@@ -70,8 +70,7 @@ def test_rewriting_an_entry_never_shows_half_of_it(rng):
                 await bench.cycle(ctx, bench.rules.key_for(entry))
 
     bench.run(testbench)
-    first = bench.history[bench.rules.tag(entry)][0].written
-    assert bench.hits == bench.now - first - 1 - 18 - bench.port.latency
+    assert bench.hits == bench.now - bench.first_written(entry) - 1 - 18 - bench.port.latency
     assert bench.evicted == 0
 
 
