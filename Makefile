@@ -60,8 +60,8 @@ verilog: $(STAMP) ## release Verilog and its JSON sidecar
 # A target whose issue is still open says so in one line and fails.
 open = $(error make $@ is not built yet; it comes with the issue "$(1)")
 
-bench: ## (open) the workloads
-	$(call open,Line rate)
+bench: $(STAMP) ## every workload against limit, target and peer
+	@$(BIN)/nestwalk bench --preset $(PRESET) --json build/bench-$(PRESET).json --plots build/bench-$(PRESET)
 
 soak: ## (open) the full counts
 	$(call open,The whole programming model)

@@ -32,7 +32,7 @@ def test_help_lists_every_command_and_imports_none():
         (["verilog", "-o", "never.v", "--preset", "HUGE"], 2, "unknown preset 'HUGE': choose one of DEFAULT"),
         (["board", "arty", "--ooc"], 2, "unknown board 'arty': choose one of ulx3s_85f"),
         (["board", "ulx3s_85f"], 1, "On an FPGA"),
-        (["bench", "stream", "--json", "never.json"], 1, "Line rate"),
+        (["sweep", "--json", "never.json"], 1, "In its users' hands"),
     ],
 )
 def test_a_mistake_gets_one_line_and_its_status(words, status, told, capsys, tmp_path, monkeypatch):

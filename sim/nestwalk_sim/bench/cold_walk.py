@@ -18,7 +18,7 @@ from ..memory import PAGE_SIZE, Memory
 from ..model import Access
 from ..rtl.records import REQUEST
 from .platform import GIB, MIB, Platform, Requests
-from .session import Outcome, Session, Timing
+from .session import Outcome, Session, Timing, Workload
 
 __all__ = ["CASES", "Case", "ColdWalk", "Phases"]
 
@@ -135,7 +135,7 @@ def build(case: Case, platform: Platform) -> Requests:
         host, fields = address - offset, pass_through_fields()
     source_id = platform.add_device()
     record = np.zeros(1, REQUEST)
-    record["source_id"], record["pasid"] = source_id, platform.add_entry(source_id, **fields)
+    record["source_id"], record["pasid"] = source_id, platform.add_entry(source_id, **fields)[0]
     record["pasid_valid"], record["access"], record["address"] = 1, Access.READ, address
     return Requests(record, np.array([host + offset], np.uint64))
 
@@ -185,7 +185,7 @@ def measure(timing: Timing, trace: np.ndarray, latency: int) -> Walk:
 
 
 @dataclass(frozen=True)
-class ColdWalk:
+class ColdWalk(Workload):
     """Each kind of translation at each latency, one request with all caches empty."""
 
     name: ClassVar[str] = "cold_walk"
@@ -195,7 +195,8 @@ class ColdWalk:
     async def run(self, session: Session) -> Outcome:
         """Figures of each case; the overhead is that of the worst latency."""
         outcome = Outcome()
-        for case in self.cases:
+        for number, case in enumerate(self.cases):
+            session.report(number, len(self.cases), case.name)
             walks = {latency: await self._walk(session, case, latency) for latency in self.latencies}
             for latency, walk in walks.items():
                 outcome.figures[f"{case.name}_L{latency}_cycles"] = walk.cycles

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-
 import numpy as np
 
 from .platform import GIB, Requests
-from .session import Outcome, Session
+from .session import Outcome, Session, Workload
 
 __all__ = ["HitUnderMiss", "NoisyNeighbour"]
 
@@ -62,7 +61,7 @@ async def compete(session: Session, victim: Requests, aggressor: Requests, outst
 
 
 @dataclass(frozen=True)
-class HitUnderMiss:
+class HitUnderMiss(Workload):
     """A device that hits beside one that misses with as many requests in flight as there are walk slots."""
 
     name: ClassVar[str] = "hit_under_miss"
@@ -87,7 +86,7 @@ class HitUnderMiss:
 
 
 @dataclass(frozen=True)
-class NoisyNeighbour:
+class NoisyNeighbour(Workload):
     """A victim with a small working set beside an aggressor that touches a new page per request."""
 
     name: ClassVar[str] = "noisy_neighbour"

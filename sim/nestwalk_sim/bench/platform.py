@@ -1,5 +1,6 @@
 """Tenants in memory: devices, guests, processes with nested 4-level over 4-level tables of 4 KiB pages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -17,7 +18,7 @@ from ..memory import PAGE_SIZE, Memory
 from ..model import Access
 from ..rtl.records import REQUEST
 
-__all__ = ["GIB", "MIB", "Guest", "Platform", "Requests", "Tenant", "merge_round_robin"]
+__all__ = ["GIB", "MIB", "Guest", "Platform", "Requests", "Tenant"]
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -55,18 +56,10 @@ class Requests:
         """The requests with these numbers, in this order."""
         return Requests(self.records[order], self.hosts[order])
 
-    def __add__(self, other: "Requests") -> "Requests":
-        return Requests(
-            np.concatenate([self.records, other.records]), np.concatenate([self.hosts, other.hosts])
-        )
-
-
-def merge_round_robin(parts: list[Requests]) -> Requests:
-    """Requests of equally long parts, one of each part in turn."""
-    order = np.arange(sum(map(len, parts))).reshape(len(parts), -1).T.ravel()
-    return Requests(
-        np.concatenate([part.records for part in parts])[order], np.concatenate([part.hosts for part in parts])[order]
-    )
+    @classmethod
+    def gather(cls, parts: "Sequence[Requests]") -> "Requests":
+        """The requests of all parts, one part after the other."""
+        return cls(np.concatenate([part.records for part in parts]), np.concatenate([part.hosts for part in parts]))
 
 
 class Guest:
@@ -107,18 +100,24 @@ class Tenant:
     ----------
     guest : Guest
         Whose process it is.
+    first : FirstStageTables
+        Its tables.
     random : Random
     source_id, pasid : int
         What its requests carry.
+    domain_id : int
+        What its translations are tagged with.
     """
 
-    def __init__(self, guest: Guest, random: Random, source_id: int, pasid: int):
-        self.source_id, self.pasid = source_id, pasid
+    def __init__(
+        self, guest: Guest, first: FirstStageTables, random: Random, source_id: int, pasid: int, domain_id: int
+    ):
+        self.first = first
+        self.source_id, self.pasid, self.domain_id = source_id, pasid, domain_id
         self._guest = guest
         self._random = random
-        self.first = FirstStageTables(guest.tables, _LEVELS)
 
-    def map_pages(self, span: int, pages: list[int] | range) -> Requests:
+    def map_pages(self, span: int, pages: Sequence[int]) -> Requests:
         """Map pages of a region that lies anywhere in the process, and in one piece in guest-physical memory.
 
         Parameters
@@ -159,12 +158,14 @@ class Platform:
         Of pages, PASIDs, requester ids and where everything lies.
     haw : int
         Host address width in bits.
+    compact : bool
+        Use host memory from 16 MiB on, page by page, instead of all of it.
     """
 
-    def __init__(self, seed: str, haw: int = 52):
+    def __init__(self, seed: str, haw: int = 52, *, compact: bool = False):
         self.random = Random(seed)
         self.memory = Memory()
-        self.space = HostSpace(self.memory, haw, self.random)
+        self.space = HostSpace(self.memory, haw, None if compact else self.random)
         self.tables = ScalableTables(self.space)
         self._devices: set[int] = set()
         self._pasids: set[tuple[int, int]] = set()
@@ -180,7 +181,7 @@ class Platform:
         """A machine with a second stage of its own."""
         return Guest(self.space, self.random)
 
-    def new_pasid(self, source_id: int) -> int:
+    def _new_pasid(self, source_id: int) -> int:
         """A PASID that the device has no entry for yet."""
         while True:
             pasid = self.random.randrange(1, _PASIDS)
@@ -188,17 +189,17 @@ class Platform:
                 self._pasids.add((source_id, pasid))
                 return pasid
 
-    def add_entry(self, source_id: int, **fields: int) -> int:
-        """A PASID entry with a domain of its own; its PASID."""
-        domain = _FIRST_DOMAIN + len(self._pasids)
-        pasid = self.new_pasid(source_id)
-        self.tables.add_pasid(source_id, pasid, DID=domain, **fields)
-        return pasid
+    def add_entry(self, source_id: int, **fields: int) -> tuple[int, int]:
+        """A PASID entry with a domain of its own; its PASID and domain identifier."""
+        domain_id = _FIRST_DOMAIN + len(self._pasids)
+        pasid = self._new_pasid(source_id)
+        self.tables.add_pasid(source_id, pasid, DID=domain_id, **fields)
+        return pasid, domain_id
 
     def add_tenant(self, source_id: int | None = None, guest: Guest | None = None) -> Tenant:
         """A process of a guest, bound to a PASID of a device; both are new unless given."""
         source_id = self.add_device() if source_id is None else source_id
         guest = guest or self.add_guest()
-        tenant = Tenant(guest, self.random, source_id, 0)
-        tenant.pasid = self.add_entry(source_id, **nested_fields(tenant.first, guest.second))
-        return tenant
+        first = FirstStageTables(guest.tables, _LEVELS)
+        pasid, domain_id = self.add_entry(source_id, **nested_fields(first, guest.second))
+        return Tenant(guest, first, self.random, source_id, pasid, domain_id)

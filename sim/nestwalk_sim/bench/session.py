@@ -1,7 +1,10 @@
 """A workload inside the simulation: loads memory, programs the unit, sends requests, checks every answer."""
 
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,6 +14,7 @@ from nestwalk.config import IommuConfig, preset
 from ..errors import UserError
 from ..rtl.driver import Driver, Queue
 from ..rtl.memory import MemoryTiming
+from ..rtl.run import Progress, run_in_simulation
 from ..rtl.unit import Batch, Bench, Traffic
 from .platform import Platform, Requests
 
@@ -38,13 +42,17 @@ class Outcome:
         By the names of the benchmarks' reference, and some more.
     notes : list of str
         What a reader of the figures should know.
-    series : dict of str to list of float
-        Samples for plots.
+    histograms : dict of str to dict of int to int
+        How often each number of cycles occurred.
     """
 
     figures: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    series: dict[str, list[float]] = field(default_factory=dict)
+    histograms: dict[str, dict[int, int]] = field(default_factory=dict)
+
+    def count(self, name: str, cycles: Iterable[int]) -> None:
+        """Store the histogram of some numbers of cycles."""
+        self.histograms[name] = dict(sorted(Counter(map(int, cycles)).items()))
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,22 @@ class Session:
         """Send requests, wait and check; see `submit` and `finish`."""
         return await self.finish(self.submit(requests, outstanding=outstanding), requests)
 
+    async def check_blocked(self, requests: Requests) -> None:
+        """Send requests none of which may be granted.
+
+        Raises
+        ------
+        WrongAnswer
+        """
+        answers = await self.bench.translate(requests.records)
+        granted = np.flatnonzero(answers["granted"])
+        if len(granted):
+            record = requests.records[granted[0]]
+            raise WrongAnswer(
+                f"request {record['source_id']:04x}:{record['pasid']} {record['address']:#x} was granted after its "
+                f"invalidation; {len(granted)} of {len(answers)} were"
+            )
+
     async def warm_up(self, requests: Requests) -> bool:
         """Send requests again and again until none of them makes the unit read; whether that came to be."""
         for _ in range(WARM_UP_PASSES):
@@ -146,6 +170,10 @@ class Session:
                 return True
         return False
 
+    def report(self, done: int, total: int, what: str) -> None:
+        """Tell the program outside how far the workload is."""
+        self.bench.report_progress(done, total, what)
+
     @property
     def reads(self) -> int:
         """Table reads of the unit so far."""
@@ -153,18 +181,39 @@ class Session:
         return memory.reads - memory.reads_of(MemoryIds(self.cfg).queue)
 
 
-class Workload(Protocol):
-    """One row of the benchmarks. Its fields are its sizes, those of the reference by default."""
+@dataclass(frozen=True)
+class Workload(ABC):
+    """One row of the benchmarks. The fields of each are its sizes, those of the reference by default."""
 
-    name: str
+    name: ClassVar[str]
 
+    def measure(self, preset_name: str, seed: int, told: Progress | None = None) -> Outcome:
+        """Run it in a simulation of its own.
+
+        Parameters
+        ----------
+        preset_name : str
+            Configuration of the unit.
+        seed : int
+            Of pages, PASIDs and orders.
+        told : callable, optional
+            Told what is done, of how much, and what.
+
+        Raises
+        ------
+        WrongAnswer
+            When the unit translates a request wrongly.
+        SimulationFailed
+            When it breaks a protocol or stops.
+        """
+        target = f"{__name__}:{measure_in_simulation.__name__}"
+        return run_in_simulation(preset(preset_name), target, self, preset_name, seed, progress=told)
+
+    @abstractmethod
     async def run(self, session: Session) -> Outcome:
-        """Measure."""
-        ...
+        """What happens inside the simulation."""
 
 
 async def measure_in_simulation(bench: Bench, workload: Workload, preset_name: str, seed: int) -> Outcome:
     """The coroutine that runs inside the simulation."""
     return await workload.run(Session(bench, preset_name, seed, workload.name))
-
-

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..memory import PAGE_SIZE
 from .platform import MIB, Requests
-from .session import Outcome, Session
+from .session import Outcome, Session, Workload
 
 __all__ = ["Stream", "sequential"]
 
@@ -25,7 +25,7 @@ def sequential(pages: Requests) -> Requests:
 
 
 @dataclass(frozen=True)
-class Stream:
+class Stream(Workload):
     """Sequential 64-byte requests of one device over ``size`` bytes (a power of two), back to back."""
 
     name: ClassVar[str] = "stream"

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from .platform import GIB, Platform, Requests
-from .session import Outcome, Session
+from .session import Outcome, Session, Workload
 
 __all__ = ["Tenants", "lru_misses"]
 
@@ -30,7 +30,7 @@ def lru_misses(sequence: np.ndarray, warm_up: int, capacity: int) -> float:
 
 
 @dataclass(frozen=True)
-class Tenants:
+class Tenants(Workload):
     """N PASIDs over 16 devices, two pages each, uniform random requests after warm-up.
 
     The devices belong to a guest each. A tenant's pages lie anywhere in its address space.
@@ -48,18 +48,19 @@ class Tenants:
         outcome = Outcome()
         platform = session.platform()
         pages = self._tenants(platform)
-        for latency in self.latencies:
-            for count in self.counts:
-                name = f"{count}" + ("_L100" if latency == 100 else "" if latency == 30 else f"_L{latency}")
-                await session.start(platform, latency)
-                rate, warm, order = await self._measure(session, pages, count * self.pages)
-                outcome.figures[f"requests_per_kcycle_{name}"] = round(rate, 2)
-                if count * self.pages > session.cfg.iotlb_4k.entries:
-                    walk = await self._walk_alone(session, pages, count * self.pages)
-                    missed = lru_misses(order, warm, session.cfg.iotlb_4k.entries)
-                    bound = min(1000.0, 1000 * session.cfg.walk_slots / (missed * walk))
-                    outcome.figures[f"bound_{name}"] = round(bound, 2)
-                    outcome.figures[f"share_of_bound_{name}"] = round(rate / bound, 4)
+        runs = [(latency, count) for latency in self.latencies for count in self.counts]
+        for number, (latency, count) in enumerate(runs):
+            session.report(number, len(runs), f"{count} tenants, L = {latency}")
+            name = f"{count}" + ("_L100" if latency == 100 else "" if latency == 30 else f"_L{latency}")
+            await session.start(platform, latency)
+            rate, warm, order = await self._measure(session, pages, count * self.pages)
+            outcome.figures[f"requests_per_kcycle_{name}"] = round(rate, 2)
+            if count * self.pages > session.cfg.iotlb_4k.entries:
+                walk = await self._walk_alone(session, pages, count * self.pages)
+                missed = lru_misses(order, warm, session.cfg.iotlb_4k.entries)
+                bound = min(1000.0, 1000 * session.cfg.walk_slots / (missed * walk))
+                outcome.figures[f"bound_{name}"] = round(bound, 2)
+                outcome.figures[f"share_of_bound_{name}"] = round(rate / bound, 4)
         return outcome
 
     def _tenants(self, platform: Platform) -> Requests:
@@ -69,7 +70,7 @@ class Tenants:
         for number in range(max(self.counts)):
             tenant = platform.add_tenant(*homes[number % self.devices])
             parts += [tenant.map_scattered(GIB, 1) for _ in range(self.pages)]
-        return Requests(np.concatenate([part.records for part in parts]), np.concatenate([part.hosts for part in parts]))
+        return Requests.gather(parts)
 
     async def _measure(self, session: Session, pages: Requests, used: int) -> tuple[float, int, np.ndarray]:
         """Requests per 1000 cycles over the first ``used`` pages, and which page each request was for."""

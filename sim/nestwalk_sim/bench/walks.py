@@ -7,7 +7,7 @@ import numpy as np
 
 from ..memory import PAGE_SIZE
 from .platform import GIB, Platform, Requests
-from .session import Outcome, Session
+from .session import Outcome, Session, Workload
 
 __all__ = ["WalksInFlight", "WarmWalk"]
 
@@ -15,7 +15,7 @@ LATENCY = 100
 
 
 @dataclass(frozen=True)
-class WarmWalk:
+class WarmWalk(Workload):
     """Reads for each page that was never accessed before, one request at a time.
 
     ``warm_up`` pages are accessed before counting, ``pages`` are counted.
@@ -33,13 +33,14 @@ class WarmWalk:
             "random_1g": lambda platform: self._random(platform, GIB),
             "random_64g": lambda platform: self._random(platform, 64 * GIB),
         }
-        for name, pattern in patterns.items():
+        for number, (name, pattern) in enumerate(patterns.items()):
+            session.report(number, len(patterns), name)
             platform = session.platform()
             pages = pattern(platform)
             outcome.figures[f"{name}_reads"], latencies = await self._measure(session, platform, pages, 1)
             flooded, _ = await self._measure(session, platform, pages, session.cfg.walk_slots)
             outcome.figures[f"{name}_reads_at_once"] = flooded
-            outcome.series[f"{name}_latency"] = latencies.tolist()
+            outcome.count(f"{name}_latency", latencies)
         return outcome
 
     def _sequential(self, platform: Platform) -> Requests:
@@ -62,7 +63,7 @@ class WarmWalk:
 
 
 @dataclass(frozen=True)
-class WalksInFlight:
+class WalksInFlight(Workload):
     """Misses only: walks per 1000 cycles with so many in flight as there are requests."""
 
     name: ClassVar[str] = "walks_in_flight"
@@ -77,7 +78,8 @@ class WalksInFlight:
         pages = platform.add_tenant().map_scattered(64 * GIB, self.warm_up + self.pages)
         order = np.arange(len(pages))
         alone = 0.0
-        for slots in self.slots:
+        for number, slots in enumerate(self.slots):
+            session.report(number, len(self.slots), f"{slots} at once")
             await session.start(platform, LATENCY)
             await session.run(pages.take(order[: self.warm_up]))
             timing = await session.run(pages.take(order[self.warm_up :]), outstanding=slots)
@@ -86,5 +88,5 @@ class WalksInFlight:
             if slots == 1:
                 alone = float(timing.latencies.mean())
             outcome.figures[f"efficiency_{slots}"] = round(rate * alone / (1000 * slots), 4)
-            outcome.series[f"latency_{slots}"] = timing.latencies.tolist()
+            outcome.count(f"latency_{slots}", timing.latencies)
         return outcome

@@ -19,13 +19,13 @@ COMMANDS = {
     "replay": "Replay a captured platform on the RTL or the model and compare each answer.",
     "walk": "Show one walk of a captured platform, entry by entry.",
     "verilog": "Write release Verilog and its JSON sidecar.",
+    "bench": "Run the workloads against limit, target and peer.",
     "formal": "Run proofs.",
     "board": "Build for a board: frequency, utilisation, critical path.",
 }
 """Sub-commands and what the list of commands says about them."""
 
 OPEN = {
-    "bench": ("Run the workloads.", "Line rate"),
     "sweep": ("Design-space sweeps and random regressions on Dask.", "In its users' hands"),
     "report": ("One HTML page from stored results.", "In its users' hands"),
 }

@@ -22,7 +22,7 @@ from .. import tools
 from ..errors import UserError
 from .records import cpp_header, sv_package
 
-__all__ = ["UNIT", "BuildFailed", "Model", "build", "cache_folder"]
+__all__ = ["UNIT", "BuildFailed", "Model", "build", "cache_folder", "verilate"]
 
 UNIT = "nestwalk.unit:Unit"
 """The component that is simulated unless told otherwise: a class that takes the configuration."""
@@ -58,6 +58,9 @@ _FLAGS = [
     "--x-initial", "fast",
     "--no-public-flat-rw",  # the runner asks for it; bench.sv marks the one signal that Python waits for
     "--output-split", "20000",
+]  # fmt: skip
+
+_CPP_FLAGS = [
     "-CFLAGS", "-std=c++20",
     "-LDFLAGS", "-rdynamic",  # lets Python's ctypes find the functions of bench.cpp in its own process
 ]  # fmt: skip
@@ -79,10 +82,13 @@ class Model:
         Holds the executable ``bench`` and what it was made from.
     waves : bool
         Whether it can write a VCD.
+    ports : tuple of Port
+        Ports of the unit, the clock and reset among them.
     """
 
     folder: Path
     waves: bool
+    ports: tuple[Port, ...]
 
 
 def cache_folder() -> Path:
@@ -121,6 +127,7 @@ def build(cfg: IommuConfig, *, unit: str = UNIT, waves: bool = False) -> Model:
         *generated.values(),
         *sources,
         *_FLAGS,
+        *_CPP_FLAGS,
         str(_MAKE_VARIABLES),
         str(waves),
         tools.version("verilator"),
@@ -132,7 +139,7 @@ def build(cfg: IommuConfig, *, unit: str = UNIT, waves: bool = False) -> Model:
             _compile(folder, generated, waves)
             _forget_oldest(cache)
         (folder / "complete").touch()
-    return Model(folder, waves)
+    return Model(folder, waves, tuple(ports))
 
 
 def _digest(*parts: str) -> str:
@@ -200,8 +207,6 @@ def _make_variables() -> Iterator[None]:
 
 
 def _compile(folder: Path, generated: dict[str, str], waves: bool) -> None:
-    from cocotb_tools.runner import get_runner
-
     tools.check_compiler()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -209,15 +214,48 @@ def _compile(folder: Path, generated: dict[str, str], waves: bool) -> None:
         (folder / name).write_text(content)
     _say("building the simulation")
     started = time.monotonic()
+    verilate(
+        folder,
+        [folder / "bench_widths.sv", folder / "unit.v", _HERE / "bench.sv"],
+        "bench",
+        [*_CPP_FLAGS, "-CFLAGS", f"-I{_HERE / 'cpp'}", str(_HERE / "cpp" / "bench.cpp")],
+        waves=waves,
+    )
+    (folder / "complete").touch()
+    _say(f"built the simulation in {time.monotonic() - started:.0f} s")
+
+
+def verilate(folder: Path, sources: list[Path], toplevel: str, arguments: list[str], *, waves: bool = False) -> None:
+    """Run Verilator and the compiler, quick code before all.
+
+    Parameters
+    ----------
+    folder : Path
+        Where everything goes, the file ``build.log`` too.
+    sources : list of Path
+    toplevel : str
+        The module that cocotb gets.
+    arguments : list of str
+        More arguments for Verilator.
+    waves : bool
+        Whether the model can write a VCD.
+
+    Raises
+    ------
+    BuildFailed
+        With the log's last error.
+    """
+    from cocotb_tools.runner import get_runner
+
     log = folder / "build.log"
     runner = get_runner("verilator")
     try:
         with _make_variables():
             runner.build(
-                sources=[folder / "bench_widths.sv", folder / "unit.v", _HERE / "bench.sv"],
-                hdl_toplevel="bench",
+                sources=sources,
+                hdl_toplevel=toplevel,
                 build_dir=folder,
-                build_args=[*_FLAGS, "-CFLAGS", f"-I{_HERE / 'cpp'}", str(_HERE / "cpp" / "bench.cpp")],
+                build_args=[*_FLAGS, *arguments],
                 timescale=("1ns", "1ns"),
                 waves=waves,
                 log_file=log,
@@ -227,5 +265,3 @@ def _compile(folder: Path, generated: dict[str, str], waves: bool) -> None:
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         cause = next((line for line in lines if "rror" in line), str(failure))
         raise BuildFailed(f"building the simulation failed: {cause} (log: {log})") from failure
-    (folder / "complete").touch()
-    _say(f"built the simulation in {time.monotonic() - started:.0f} s")

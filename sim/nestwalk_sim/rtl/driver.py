@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from nestwalk.registers.table import REGISTERS
+
 from ..host.vtd.descriptors import Descriptor, Wait
 from ..model import UnitState
 from .unit import Bench
@@ -91,6 +92,8 @@ class Queue:
         self._base = base
         self._bytes = 32 if wide else 16
         self._slots = 2 * PAGE // self._bytes
+        self.room = self._slots // 2 - 1
+        """Pairs of a descriptor and a wait that fit at once."""
         self._tail = 0
         self._tickets = 0
 

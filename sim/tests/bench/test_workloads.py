@@ -1,0 +1,72 @@
+"""Small versions of the workloads on the hardware."""
+
+import pytest
+
+from nestwalk_sim.bench.report import BenchReport
+from nestwalk_sim.bench.session import WrongAnswer
+from nestwalk_sim.bench.simulator import Simulator
+from nestwalk_sim.bench.targets import Reference, Sense
+from nestwalk_sim.bench.workloads import QUICK
+from nestwalk_sim.cli import main
+
+from .broken import NothingBlocked, WrongExpectation
+
+IN_SIMULATION = [name for name in QUICK if name != "simulator"]
+NOT_BUILT = {"axi_cycles", "axi_requests_per_cycle", "victim_ratio_on"}
+"""Figures of parts that the unit does not have yet."""
+
+
+def is_possible(value: float, reference: Reference) -> bool:
+    """Whether a figure keeps to its physical limit."""
+    if reference.limit is None:
+        return value > 0
+    return value >= reference.limit if reference.sense is not Sense.AT_LEAST else 0 < value <= reference.limit
+
+
+@pytest.mark.parametrize("name", IN_SIMULATION)
+def test_figures_are_there_and_possible(name: str, seed: int):
+    """Every answer is checked by the workload itself; a figure better than physics would be measured wrongly."""
+    report = BenchReport("DEFAULT", seed, quick=True)
+    report.add(name, QUICK[name].measure("DEFAULT", seed))
+    rows = report.rows(name)
+    assert {row.figure for row in rows if row.value is None} <= NOT_BUILT
+    measured = [row for row in rows if row.value is not None]
+    assert measured
+    assert [row for row in measured if not is_possible(row.value or 0, row.reference)] == []
+
+
+def test_simulator_is_compared_with_axi_ram(seed: int):
+    figures = Simulator(pages=32, requests=128, repetitions=8).measure("TINY", seed).figures
+    assert figures["ratio"] > 1
+    assert figures["cycles_per_second"] > figures["axi_ram_cycles_per_second"] > 0
+
+
+def test_same_seed_same_figures():
+    first, second = (QUICK["hit_under_miss"].measure("DEFAULT", 7).figures for _ in range(2))
+    assert first == second
+
+
+def test_wrong_answers_end_a_workload(seed: int):
+    with pytest.raises(WrongAnswer, match=r"got 0x[0-9a-f]+, not 0x[0-9a-f]+; 1 of 4 answers are wrong"):
+        WrongExpectation().measure("DEFAULT", seed)
+    with pytest.raises(WrongAnswer, match="granted after its invalidation; 4 of 4"):
+        NothingBlocked().measure("DEFAULT", seed)
+
+
+def test_command_writes_all_results(tmp_path, capsys: pytest.CaptureFixture[str]):
+    words = [
+        "bench",
+        "hit_latency",
+        "--quick",
+        "--seed",
+        "3",
+        "--json",
+        f"{tmp_path}/b.json",
+        "--plots",
+        f"{tmp_path}/p",
+    ]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "core_cycles" in printed
+    assert "targets met" in printed
+    assert '"core_cycles"' in (tmp_path / "b.json").read_text()
