@@ -355,7 +355,10 @@ class Walker(wiring.Component):
             key.page.eq(Mux(event.is_table, event.table.space.first_root, pages.guest_page)),
         ]
         m.d.comb += space.eq(Mux(event.is_table, event.table.space.as_value(), self._space.as_value()))
-        known = event.is_table | self._space_known
+        # A walk that begins without its address space may turn out to be of any domain.
+        kind = event.table.kind
+        enters = (kind == StructureKind.PASID) | (kind == StructureKind.LEGACY_CONTEXT)
+        known = Mux(event.is_table, enters, self._space_known)
         m.d.sync += [
             second.eq(event),
             self._second_request.eq(self._request),
