@@ -1,6 +1,6 @@
 """What the set-associative cache in block RAM promises."""
 
-from amaranth.hdl import Array, Cat, Module, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from nestwalk.config import CacheShape
 from nestwalk.lookup.block_cache import BlockCache
 
@@ -21,9 +21,12 @@ class BlockCacheSpec(CacheSpec):
     tags : Tags
     shape : CacheShape
         Small: every row is looked at. Rows and ways beyond the first two add nothing that a claim could tell apart.
+    spread_bits : int, optional
+        Bits of the hash that invalidations do not know. With fewer than usual a cache of few rows is probed, too.
     """
 
     TASKS = {
+        "tags": CacheSpec.TAGS,
         "prove": Task(Mode.PROVE, 6, ""),
         "progress": Task(Mode.PROVE, 20, ""),
         "cover": Task(Mode.COVER, 40, ""),
@@ -31,12 +34,15 @@ class BlockCacheSpec(CacheSpec):
     FILL = 14
     INVALIDATION = 18
 
-    def __init__(self, task: str, tags: Tags, shape: CacheShape):
+    def __init__(self, task: str, tags: Tags, shape: CacheShape, spread_bits: int | None = None):
         self._shape = shape
+        self._spread_bits = spread_bits
         super().__init__(task, tags)
 
     def make(self, m: Module):
         dut = BlockCache(self.tags.format, self._shape)
+        if self._spread_bits is not None:
+            dut._spread_bits = self._spread_bits
         self.expose(m, "dut", dut)
         return dut
 
@@ -55,7 +61,7 @@ class BlockCacheSpec(CacheSpec):
         self.claim(
             m,
             "Nothing is on its way while rows are cleared after a reset.",
-            implies(dut._flushing, idle & ~fills.any() & ~dut._writing),
+            implies(dut._flushing, idle & ~fills.any() & ~dut._writing & ~self.known & ~self.resident),
         )
 
         self.claim(m, "The scan is in one of its states.", idle | reading | finishing)
@@ -87,10 +93,10 @@ class BlockCacheSpec(CacheSpec):
         m.d.comb += [key[name].eq(value) for name, value in self.tags.format.key_of(entry).items()]
         rows = self.dut._rows(m, key)
         held = [
-            Array(self.platform.rows(memory))[row]
+            (Array(self.platform.rows(memory))[row], ~self.dut._flushing | (self.dut._flush_row > row))
             for memory, row in zip(self.dut._memories, rows, strict=True)
         ]
-        self._scanned(m, key, rows, held)
+        self._scanned(m, key, rows, [entry for entry, _ in held])
         return held
 
     def _scanned(self, m, key, rows, held):
@@ -103,13 +109,14 @@ class BlockCacheSpec(CacheSpec):
         begun = Signal(dut._index_bits + 1)
         m.d.comb += begun.eq(scan["counter"] - scan["ahead"] - scan["valid"])
         for way, (row, entry) in enumerate(zip(rows, held, strict=True)):
-            step = row
+            step = Mux(scan["probing"], self._probe_step(key), row)
             on_its_way = [stage["scan"] & (stage["rows"][way] == row) for stage in dut._stages]
             on_its_way.append(dut._writing & (dut._write_rows[way] == row))
             self.claim(
                 m,
                 "The step that reads a row reads it.",
-                implies(covered & scan["valid"] & (begun == step), scan["rows"][way] == row),
+                implies(covered & scan["valid"] & (begun == step), scan["rows"][way] == row)
+                & implies(covered & scan["ahead"] & (begun + scan["valid"] == step), scan["next_rows"][way] == row),
             )
             self.claim(
                 m,
@@ -117,6 +124,13 @@ class BlockCacheSpec(CacheSpec):
                 implies(covered & (begun > step) & ~Cat(on_its_way).any(), Value.cast(entry) != Value.cast(self.entry)),
             )
 
-    @property
-    def clearing(self):
-        return self.dut._flushing
+    def _probe_step(self, key):
+        """When a probe for the pages of one PASID comes by ``key``: it counts through what the invalidation does not know,
+        which is the spread, whether the entry was allocated with a PASID, and the page numbers below the mask."""
+        if "page" not in dict(self.tags.format.key):
+            return Const(0)
+        payload = self.dut.invalidations.payload
+        unknown = Cat(payload.address_mask > bit + self.tags.format.page_shift for bit in range(self.dut._index_bits))
+        return Cat(
+            self.tags.format.spread(key, self.dut._spread_bits), ~key.pasid_valid, key.page[: len(unknown)] & unknown
+        )

@@ -10,7 +10,7 @@ from .block_cache import BlockCacheSpec
 from .queue import QueueSpec
 from .register_cache import RegisterCacheSpec
 from .spec import Spec
-from .tags import PageTags
+from .tags import ContextTags, PageTags, PasidTags
 
 __all__ = ["BLOCKS", "tasks", "wanted"]
 
@@ -19,6 +19,10 @@ FORMAL = preset("FORMAL")
 BLOCKS: dict[str, Callable[[str], Spec]] = {
     "iotlb_4k": partial(BlockCacheSpec, tags=PageTags(FORMAL), shape=FORMAL.iotlb_4k),
     "iotlb_1g": partial(RegisterCacheSpec, tags=PageTags(FORMAL, page_shift=18), entries=2),
+    "iotlb_probe": partial(BlockCacheSpec, tags=PageTags(FORMAL), shape=CacheShape(sets=8, ways=1), spread_bits=1),
+    "pasid_cache": partial(BlockCacheSpec, tags=PasidTags(FORMAL), shape=FORMAL.pasid_cache),
+    "context_cache": partial(BlockCacheSpec, tags=ContextTags(FORMAL), shape=FORMAL.context_cache),
+    "iotlb_2m": partial(BlockCacheSpec, tags=PageTags(FORMAL, page_shift=9), shape=FORMAL.iotlb_2m),
     "queue_2": partial(QueueSpec, depth=2),
     "queue_4": partial(QueueSpec, depth=4),
 }

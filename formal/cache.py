@@ -4,11 +4,11 @@ from abc import abstractmethod
 from typing import ClassVar
 
 from amaranth.hdl import Cat, Module, Signal, Value
-from nestwalk.invalidation.command import Scope
+from nestwalk.invalidation.command import Invalidation, Scope
 
-from .lib import constant, free, held_until_taken, implies, past, since
-from .spec import Spec
-from .tags import Tags
+from .lib import anything, constant, free, held_until_taken, implies, past, since
+from .spec import Mode, Spec, Task
+from .tags import ComparedTags, Tags
 
 __all__ = ["CacheSpec"]
 
@@ -28,6 +28,9 @@ class CacheSpec(Spec):
     says it to that of an invalidation that covers it. It is *resident* from a fill that no invalidation met until an
     invalidation that covers it, a fill of equal tags, or an eviction.
 
+    The task ``tags`` proves that the cache's comparisons of tags mean what §8.1 and §5.3 say; the others then take them as
+    they are.
+
     Assumed of the surroundings: fills and invalidations stay offered, unchanged, until they are taken; and a fill that is
     offered while an invalidation waits is not covered by it (`nestwalk.walk.walker` sees to that). A fill that waits when
     the invalidation comes may well be. Keys are anything in every cycle. Resets come at any time, and the contents of RAM
@@ -40,9 +43,11 @@ class CacheSpec(Spec):
     """
 
     RESETS = True
+    TAGS = Task(Mode.PROVE, 1, "the comparisons are combinational")
 
     def __init__(self, task: str, tags: Tags):
-        self.tags = tags
+        self.meaning = tags
+        self.tags = ComparedTags(tags.format)
         super().__init__(task)
 
     @abstractmethod
@@ -51,12 +56,51 @@ class CacheSpec(Spec):
 
     @abstractmethod
     def held(self, m: Module, entry) -> list:
-        """What the cache stores in the places in which ``entry`` may be."""
+        """What the cache stores in the places in which ``entry`` may be, and whether that counts, because the place was
+        cleared since the reset."""
 
     def invariants(self, m: Module) -> None:
         """Claims about the cache's own state, which strengthen the induction."""
 
     def specify(self, m: Module):
+        if self.task == "tags":
+            self._tags(m)
+        else:
+            self._cache(m)
+
+    def _tags(self, m):
+        """Claims about the comparisons of tags, which are combinational."""
+        entry, key, invalidation = (
+            anything(m, shape) for shape in (self.tags.format.entry, self.tags.format.key, Invalidation)
+        )
+        self._scopes(m, invalidation)
+        compared, meant = self.tags, self.meaning
+        self.claim(
+            m,
+            "An entry answers the keys of its tags and no others.",
+            compared.same(entry, key) == meant.same(entry, key),
+            task="tags",
+        )
+        self.claim(
+            m,
+            "An entry answers the accesses that it permits and no others.",
+            compared.allows(entry, key) == meant.allows(entry, key),
+            task="tags",
+        )
+        self.claim(
+            m,
+            "An invalidation removes every entry that it must.",
+            implies(meant.covers(invalidation, entry), compared.covers(invalidation, entry)),
+            task="tags",
+        )
+        self.claim(
+            m,
+            "An invalidation removes no entry that it may not.",
+            implies(compared.covers(invalidation, entry), meant.may_cover(invalidation, entry)),
+            task="tags",
+        )
+
+    def _cache(self, m):
         self.dut = dut = self.make(m)
         fill, invalidations = dut.fill, dut.invalidations
         free(m, dut.key, fill.valid, fill.payload, invalidations.valid, invalidations.payload)
@@ -71,7 +115,6 @@ class CacheSpec(Spec):
         said = fill.ready & self.says
         replaced = taken & self.tags.same(stored, entry)
         covered = invalidations.valid & self.tags.covers(invalidations.payload, entry)
-        may_go = invalidations.valid & self.tags.may_cover(invalidations.payload, entry)
 
         self.known, self.resident = known, resident = Signal(), Signal()
         evicted = dut.evicted & ~past(m, said)
@@ -81,7 +124,7 @@ class CacheSpec(Spec):
             m.d.sync += known.eq(1)
         with m.If(said & ~invalidations.valid):
             m.d.sync += resident.eq(1)
-        with m.Elif(replaced | may_go | evicted):
+        with m.Elif(replaced | covered | evicted):
             m.d.sync += resident.eq(0)
 
         quiet = ~taken & ~invalidations.valid
@@ -107,12 +150,14 @@ class CacheSpec(Spec):
             "A fill that is offered while an invalidation waits is not covered by it.",
             implies(comes & waits, ~self.tags.covers(invalidations.payload, stored)),
         )
-        scope = invalidations.payload.scope
+        self._scopes(m, invalidations.payload)
+
+    def _scopes(self, m, invalidation):
         for cache, scopes in SCOPES.items():
             self.assume(
                 m,
                 "The scope of an invalidation is one that each of its caches has.",
-                implies(invalidations.payload[cache], Cat(scope == one for one in scopes).any()),
+                implies(invalidation[cache], Cat(invalidation.scope == scope for scope in scopes).any()),
             )
 
     def _answers(self, m, quiet):
@@ -152,25 +197,15 @@ class CacheSpec(Spec):
         """Invariants of what is stored."""
         dut = self.dut
         held = self.held(m, self.entry)
-        covered = dut.invalidations.valid & self.tags.covers(dut.invalidations.payload, self.entry)
-        watched = [Value.cast(entry) == Value.cast(self.entry) for entry in held]
-        equal = [entry.valid & self.tags.same(entry, self.entry) for entry in held]
-        self.claim(m, "What is stored is known.", implies(Cat(watched).any(), self.known | self.clearing))
-        self.claim(
-            m,
-            "No two entries of equal tags are stored.",
-            implies(sum(equal) > 1, self.clearing),
-        )
+        watched = [counts & (Value.cast(entry) == Value.cast(self.entry)) for entry, counts in held]
+        equal = [counts & entry.valid & self.tags.same(entry, self.entry) for entry, counts in held]
+        self.claim(m, "What is stored is known.", implies(Cat(watched).any(), self.known))
+        self.claim(m, "No two entries of equal tags are stored.", sum(equal) <= 1)
         self.claim(
             m,
             "A resident entry is stored.",
             implies(self.resident & past(m, self.resident), Cat(watched).any()),
         )
-
-    @property
-    def clearing(self):
-        """Whether the cache is still clearing what it held before the reset."""
-        return Value.cast(0)
 
     #: Cycles from the transfer of a fill to its pulse on ``filled`` and ``evicted``.
     PULSE: ClassVar[int] = 1
@@ -222,7 +257,7 @@ class CacheSpec(Spec):
         self.cover(
             m,
             "The watched entry outlives an invalidation of others in reach.",
-            was_hit & hit & since(m, invalidations.valid & invalidations.ready & ~covered & invalidations.payload.iotlb),
+            was_hit & hit & since(m, invalidations.valid & invalidations.ready & ~covered & dut.format.reaches(invalidations.payload)),
         )
         self.cover(m, "A fill replaces the watched entry.", was_hit & since(m, replaced & ~said) & ~self.resident & dut.filled)
         self.cover(m, "A fill evicts an entry.", dut.evicted)

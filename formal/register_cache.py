@@ -1,6 +1,6 @@
 """What the small fully associative cache in registers promises."""
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Const, Module
 from nestwalk.lookup.register_cache import RegisterCache
 
 from .cache import CacheSpec
@@ -20,6 +20,7 @@ class RegisterCacheSpec(CacheSpec):
     """
 
     TASKS = {
+        "tags": CacheSpec.TAGS,
         "prove": Task(Mode.PROVE, 6, "a look-up takes 3 cycles, a fill 2; what is stored is an invariant"),
         "progress": Task(Mode.PROVE, 6, "the longest wait and one cycle more"),
         "cover": Task(Mode.COVER, 24, "two fills, two invalidations and three look-ups one after the other"),
@@ -38,7 +39,7 @@ class RegisterCacheSpec(CacheSpec):
         return dut
 
     def held(self, m, entry):
-        return self.dut._entries
+        return [(entry, Const(1)) for entry in self.dut._entries]
 
     def invariants(self, m):
         dut = self.dut

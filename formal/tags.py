@@ -5,7 +5,7 @@ A specification that asked the cache's format whether tags are equal would follo
 
 from abc import ABC, abstractmethod
 
-from amaranth.hdl import Cat, Mux, Value
+from amaranth.hdl import C, Cat, Mux, Value
 from amaranth.lib import data
 
 from nestwalk.bus.translation import Access
@@ -15,7 +15,7 @@ from nestwalk.lookup.cache_format import CacheFormat
 from nestwalk.lookup.configuration import ContextFormat, PasidFormat
 from nestwalk.lookup.iotlb import PageFormat
 
-__all__ = ["ContextTags", "PageTags", "PasidTags", "Tags"]
+__all__ = ["ComparedTags", "ContextTags", "PageTags", "PasidTags", "Tags"]
 
 PAGE_BITS = 45
 """Page number bits of an address that are stored one by one: address bits 56:12."""
@@ -162,3 +162,29 @@ def _same_function(invalidation: data.View, entry: data.View) -> Value:
     mask = invalidation.function_mask
     ignored = Mux(mask == 3, 0b111, Mux(mask == 2, 0b110, Mux(mask == 1, 0b100, 0)))
     return (entry.source_id | ignored) == (invalidation.source_id | ignored)
+
+
+class ComparedTags(Tags):
+    """The tags as the cache compares them; `TagsSpec` proves that they mean what the others say."""
+
+    def __init__(self, cache_format: CacheFormat):
+        self.format = cache_format
+
+    def same(self, left, right):
+        return Cat(self.format.key_terms(left, self._key(right))).all()
+
+    def allows(self, entry, key):
+        return Cat(C(1, 1), *self.format.grant_terms(entry, key)).all()
+
+    def covers(self, invalidation, entry):
+        return self.format.reaches(invalidation) & Cat(self.format.invalidation_terms(entry, invalidation)).all()
+
+    def _key(self, view: data.View) -> data.View:
+        """The key that finds ``view``, an entry or a key already."""
+        if view.shape() == self.format.key:
+            return view
+        fields = self.format.key_of(view)
+        bits = Cat(
+            fields[name] if name in fields else C(0, field.width) for name, field in self.format.key
+        )
+        return data.View(self.format.key, bits)

@@ -122,7 +122,7 @@ class BlockCache(wiring.Component):
     def _elaborate_pipeline(self, m, reads):
         """Choose what reads the second port, and carry it to the decision."""
         flushing, writing, filling = self._flushing, self._writing, self._filling
-        row = Signal(self._index_bits)
+        self._flush_row = row = Signal(self._index_bits)
         with m.If(flushing):
             m.d.sync += row.eq(row + 1)
             with m.If(row.all()):
@@ -190,6 +190,7 @@ class BlockCache(wiring.Component):
             plan = self.format.probe(offered.payload, counter[self._spread_bits :], self._index_bits)
         scan["probing"] = probing = Signal()
         count = C(self.shape.sets - 1, steps_log2 + 1)
+        next_rows = [(counter - 1)[:steps_log2] for _ in ways]
         if plan is not None:
             fits = plan.count_log2 + self._spread_bits < self._index_bits
             m.d.comb += probing.eq(plan.useful & fits)
@@ -198,8 +199,10 @@ class BlockCache(wiring.Component):
             )
             hashed, spread, probed = Signal(len(plan.hashed)), Signal(self._spread_bits), Signal()
             plain = Signal(self._index_bits)
-            rows = [row_index(hashed, spread, way=way, index_bits=self._index_bits) for way in ways]
-        scan["count"] = count
+            next_rows = [
+                Mux(probed, row_index(hashed, spread, way=way, index_bits=self._index_bits), plain) for way in ways
+            ]
+        scan["count"], scan["next_rows"] = count, next_rows
         advance = Signal()
         m.d.comb += advance.eq(~scan["valid"] | scan["step"])
         scan["ahead"] = ahead = Signal()
@@ -235,11 +238,7 @@ class BlockCache(wiring.Component):
                     m.next = "IDLE"
         with m.If(advance):
             m.d.sync += scan["valid"].eq(ahead)
-            for way in ways:
-                if plan is None:
-                    m.d.sync += scan["rows"][way].eq(counter - 1)
-                else:
-                    m.d.sync += scan["rows"][way].eq(Mux(probed, rows[way], plain))
+            m.d.sync += [held.eq(new) for held, new in zip(scan["rows"], next_rows, strict=True)]
         return scan
 
     def _elaborate_decision(self, m, pipeline, writes):
