@@ -53,9 +53,6 @@ formal: $(STAMP) ## every proof
 boards: $(STAMP) ## out-of-context ECP5 builds with three placer seeds
 	@$(BIN)/nestwalk board ulx3s_85f --ooc --preset $(PRESET) --json build/ulx3s_85f-$(PRESET).json
 
-bench: $(STAMP) ## the workloads against limits, targets and the peer
-	@$(BIN)/nestwalk bench --preset $(PRESET) --json build/bench-$(PRESET).json
-
 verilog: $(STAMP) ## release Verilog and its JSON sidecar
 	@mkdir -p build
 	@$(BIN)/nestwalk verilog --preset $(PRESET) -o build/nestwalk_$(PRESET).v
