@@ -1,7 +1,7 @@
 """The table step: from the root table to the address space of a request (§3.3, §3.4)."""
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.translation import PageSize, RootPointer, TranslationRequest
@@ -117,9 +117,12 @@ class TableStep(wiring.Component):
         self._elaborate_read(m, request, event, space, gates, root_table, pasid, is_kind)
         first_entry = Signal(cfg.haw)
         m.d.comb += first_entry.eq(enter_pages(m, cfg, request, event.space, decision.progress))
+        hint, fits = self._register_hint(m)
+        hinted = enters & fits
         with m.If(enters):
             m.d.comb += decision.address.eq(first_entry)
-            hinted = self._use_hint(m, request)
+        with m.If(hinted):
+            self._use_hint(m, request, hint)
 
         # The slot's new state.
         fpd = event.fpd | (space.fpd & ~from_cache)
@@ -157,9 +160,9 @@ class TableStep(wiring.Component):
         ]
         return m
 
-    def _use_hint(self, m, request) -> Value:
-        """Begin at the table that the caches knew, if it is of the same address space (§8.1), as the value says."""
-        space, progress = self.event.space, self.decision.progress
+    def _register_hint(self, m) -> tuple[data.View, Signal]:
+        """What the caches knew, and whether it is of the address space that the same event brings (§8.1)."""
+        space = self.event.space
         hint, fits = Signal(StructureHint(self.cfg)), Signal()
         same_space = (self.hint.domain_id == space.domain_id) & (self.hint.pasid == space.pasid)
         first = (space.mode == TranslationMode.FIRST_STAGE) | (space.mode == TranslationMode.NESTED)
@@ -167,15 +170,18 @@ class TableStep(wiring.Component):
             hint.eq(self.hint),
             fits.eq(self.hint_hit & self.from_cache & same_space & (self.hint.first_stage == first)),
         ]
+        return hint, fits
+
+    def _use_hint(self, m, request, hint) -> None:
+        """Begin at the table that the caches knew."""
+        progress = self.decision.progress
         level = Mux(hint.level == TableLevel.LEVEL_2, C(2, 3), C(1, 3))
         entry = Cat(C(0, 3), index(request.address, level), hint.table)
-        with m.If(fits):
-            m.d.comb += [self.decision.address.eq(entry), progress.entry.eq(entry[3:])]
-            with m.If(hint.first_stage):
-                m.d.comb += [progress.phase.eq(Phase.FIRST_STAGE), progress.first_level.eq(level)]
-            with m.Else():
-                m.d.comb += progress.second_level.eq(level)
-        return fits
+        m.d.comb += [self.decision.address.eq(entry), progress.entry.eq(entry[3:])]
+        with m.If(hint.first_stage):
+            m.d.comb += [progress.phase.eq(Phase.FIRST_STAGE), progress.first_level.eq(level)]
+        with m.Else():
+            m.d.comb += progress.second_level.eq(level)
 
     def _elaborate_fault(self, m, event, gates, is_kind) -> Value:
         """Set the decision's fault to the first that applies; the value says whether there is one."""
