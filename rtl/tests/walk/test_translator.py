@@ -13,6 +13,7 @@ from nestwalk_sim.builders import (
 from nestwalk_sim.memory import Memory
 from nestwalk_sim.model import Request
 from rtl.tests.walk.bench import TranslatorBench
+from rtl.tests.walk.world import Version, World
 
 CFG = preset("TINY").replace(tag_width=12, walk_slots=4)
 DOMAIN, PASID = 7, 5
@@ -69,3 +70,106 @@ def test_a_walk_that_begins_while_the_guest_caches_are_cleaned_keeps_nothing_sta
 
     bench.run(testbench)
     assert stale == []
+
+
+class Judge:
+    """Which answers are right at which time (§3 of the design contract: soundness, invalidation).
+
+    An answer may be any version that was current at some time since the last invalidation that covers it was done
+    before the request was accepted; once drained, older ones are gone for good.
+    """
+
+    def __init__(self, bench: TranslatorBench, world: World):
+        self.bench, self.world = bench, world
+        self.asked: dict[int, tuple[int, Request]] = {}
+        self.judged: set[int] = set()
+        self.stale = 0
+
+    def ask(self, count: int):
+        """Queue requests for random pages, under whichever root table is active when they are accepted."""
+        for _ in range(min(count, 20 - len(self.asked) + len(self.bench.answers))):
+            number = self.world.rng.randrange(len(self.world.pages[0]))
+            request = self.world.pages[0][number].request(self.world.rng)
+            self.asked[self.bench.request(request)] = (number, request)
+
+    def drained(self):
+        """Note the first cycle after each invalidation in which the core says so."""
+        if self.bench.drained:
+            for version in self._versions():
+                if version.forgotten is not None and version.drained is None and version.forgotten < self.bench.now - 1:
+                    version.drained = self.bench.now - 1
+
+    def _versions(self):
+        return (version for pages in self.world.pages for page in pages for version in page.versions)
+
+    def judge(self):
+        for tag, (answered, response) in self.bench.answers.items():
+            if tag in self.judged:
+                continue
+            self.judged.add(tag)
+            number, request = self.asked[tag]
+            accepted = self.bench.accepted[tag]
+            versions = [version for pages in self.world.pages for version in pages[number].versions]
+            found = response.address & ~0xFFF if response.granted else None
+            fitting = [version for version in versions if version.target == found]
+            assert any(self.allowed(version, accepted, answered) for version in fitting), (
+                f"{request} accepted at {accepted}, answered at {answered} with {found}: {fitting}"
+            )
+            assert not response.granted or response.address & 0xFFF == request.address & 0xFFF
+            self.stale += all(version.end is not None and version.end < answered for version in fitting)
+
+    def allowed(self, version: Version, accepted: int, answered: int) -> bool:
+        known = version.begin <= answered
+        kept = version.forgotten is None or accepted <= version.forgotten
+        return known and kept and (version.drained is None or answered <= version.drained)
+
+
+def test_pages_change_under_traffic(rng):
+    """Random remaps, each followed by an invalidation that covers it; sometimes another root table."""
+    cfg = CFG.replace(iotlb_4k=CacheShape(sets=16, ways=2))
+    world = World(cfg, rng)
+    bench = TranslatorBench(cfg, world.memory, rng, latency=range(1, 6), stall=0.0)
+    bench.state = world.state
+    judge = Judge(bench, world)
+
+    async def wait(ctx, cycles: int, done=None):
+        while cycles > 0 and (done is None or done not in bench.invalidated):
+            await bench.cycle(ctx)
+            judge.drained()
+            cycles -= 1
+
+    async def testbench(ctx):
+        for edit in range(30):
+            bench.stall = rng.choice([0.0, 0.0, 0.8])
+            judge.ask(rng.choice([1, 8, 30]))
+            await wait(ctx, rng.randrange(60))
+            if edit % 8 == 7:
+                ended = [page.versions[-1] for page in world.pages[world.active]]
+                for version in ended:
+                    version.end = bench.now
+                world.active ^= 1
+                bench.state = world.state
+                for page in world.pages[world.active]:
+                    page.versions.append(Version(page.versions[-1].target, bench.now))
+                fields = {"context": 1, "pasid_cache": 1, "iotlb": 1, "scope": Scope.GLOBAL}
+            else:
+                page = rng.choice(world.pages[world.active])
+                ended = [page.versions[-1]]
+                world.change(page, bench.now)
+                fields = page.invalidation(rng)
+            number = bench.invalidate(fields)
+            judge.ask(rng.choice([1, 8]))
+            await wait(ctx, 2000, done=number)
+            for version in ended:
+                version.forgotten = bench.invalidated[number]
+            await wait(ctx, rng.choice([0, 2, 60]))
+            judge.judge()
+        bench.stall = 0.0
+        await bench.finish(ctx)
+        judge.judge()
+
+    bench.run(testbench)
+    hits = len(bench.answers)
+    print(f"{bench.now} cycles, {hits} answers, {judge.stale} of them older than the tables")
+    assert len(judge.judged) == len(judge.asked)
+    assert judge.stale
