@@ -1,6 +1,7 @@
 """What the set-associative cache in block RAM promises."""
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+
 from nestwalk.config import CacheShape
 from nestwalk.lookup.block_cache import BlockCache
 
@@ -13,8 +14,8 @@ __all__ = ["BlockCacheSpec"]
 
 
 class BlockCacheSpec(CacheSpec):
-    """The promises of `CacheSpec` for `BlockCache`: a fill or an invalidation takes several cycles from its first read of
-    the RAM to its last write, and others begin meanwhile.
+    """The promises of `CacheSpec` for `BlockCache`: a fill or an invalidation takes several cycles from its first
+    read of the RAM to its last write, and others begin meanwhile.
 
     Parameters
     ----------
@@ -66,7 +67,9 @@ class BlockCacheSpec(CacheSpec):
 
         self.claim(m, "The scan is in one of its states.", idle | reading | finishing)
         self.claim(
-            m, "Rows are read for no one but an invalidation that is offered.", implies(scan["ahead"] | scan["valid"] | scans.any(), ~idle)
+            m,
+            "Rows are read for no one but an invalidation that is offered.",
+            implies(scan["ahead"] | scan["valid"] | scans.any(), ~idle),
         )
         self.claim(
             m,
@@ -125,8 +128,9 @@ class BlockCacheSpec(CacheSpec):
             )
 
     def _probe_step(self, key):
-        """When a probe for the pages of one PASID comes by ``key``: it counts through what the invalidation does not know,
-        which is the spread, whether the entry was allocated with a PASID, and the page numbers below the mask."""
+        """When a probe for the pages of one PASID comes by ``key``: it counts through what the invalidation does not
+        know, which is the spread, whether the entry was allocated with a PASID, and the page numbers below the
+        mask."""
         if "page" not in dict(self.tags.format.key):
             return Const(0)
         payload = self.dut.invalidations.payload

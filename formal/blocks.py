@@ -1,39 +1,68 @@
 """Every block that has a specification."""
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable, Mapping
 
 from nestwalk.config import CacheShape, preset
 from nestwalk_sim.errors import UserError
 
+from .arbiter import RoundRobinSpec
 from .block_cache import BlockCacheSpec
+from .fault_log import FaultLogSpec
+from .fork import ForkSpec
+from .merge import MergeSpec
 from .queue import QueueSpec
 from .register_cache import RegisterCacheSpec
-from .spec import Spec
+from .spec import Spec, Task
 from .tags import ContextTags, PageTags, PasidTags
+from .update import EntryUpdateSpec
 
-__all__ = ["BLOCKS", "tasks", "wanted"]
+__all__ = ["BLOCKS", "Block", "wanted"]
+
+
+class Block:
+    """A block with the size that it is proved at.
+
+    Parameters
+    ----------
+    spec : type of Spec
+    parameters
+        Arguments of ``spec`` beside the task.
+    """
+
+    def __init__(self, spec: type[Spec], **parameters):
+        self._spec = spec
+        self._parameters = parameters
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The depth table."""
+        return self._spec.TASKS
+
+    def specification(self, task: str) -> Spec:
+        """The specification for one of the tasks."""
+        return self._spec(task, **self._parameters)
+
 
 FORMAL = preset("FORMAL")
 
-BLOCKS: dict[str, Callable[[str], Spec]] = {
-    "iotlb_4k": partial(BlockCacheSpec, tags=PageTags(FORMAL), shape=FORMAL.iotlb_4k),
-    "iotlb_1g": partial(RegisterCacheSpec, tags=PageTags(FORMAL, page_shift=18), entries=2),
-    "iotlb_probe": partial(BlockCacheSpec, tags=PageTags(FORMAL), shape=CacheShape(sets=8, ways=1), spread_bits=1),
-    "pasid_cache": partial(BlockCacheSpec, tags=PasidTags(FORMAL), shape=FORMAL.pasid_cache),
-    "context_cache": partial(BlockCacheSpec, tags=ContextTags(FORMAL), shape=FORMAL.context_cache),
-    "iotlb_2m": partial(BlockCacheSpec, tags=PageTags(FORMAL, page_shift=9), shape=FORMAL.iotlb_2m),
-    "queue_2": partial(QueueSpec, depth=2),
-    "queue_4": partial(QueueSpec, depth=4),
+BLOCKS = {
+    "iotlb_4k": Block(BlockCacheSpec, tags=PageTags(FORMAL), shape=FORMAL.iotlb_4k),
+    # With as many rows as it takes to probe a few of them.
+    "iotlb_2m": Block(
+        BlockCacheSpec, tags=PageTags(FORMAL, page_shift=9), shape=CacheShape(sets=8, ways=1), spread_bits=1
+    ),
+    "iotlb_1g": Block(RegisterCacheSpec, tags=PageTags(FORMAL, page_shift=18), entries=2),
+    "pasid_cache": Block(BlockCacheSpec, tags=PasidTags(FORMAL), shape=FORMAL.pasid_cache),
+    "context_cache": Block(BlockCacheSpec, tags=ContextTags(FORMAL), shape=FORMAL.context_cache),
+    "entry_update": Block(EntryUpdateSpec, cfg=FORMAL),
+    "fault_log": Block(FaultLogSpec, cfg=FORMAL.replace(fault_records=2)),
+    "queue_2": Block(QueueSpec, depth=2),
+    "queue_4": Block(QueueSpec, depth=4),
+    "round_robin": Block(RoundRobinSpec, count=3),
+    "merge": Block(MergeSpec),
+    "fork": Block(ForkSpec, count=3),
 }
-"""What makes the specification of a block for one of its tasks."""
-
-
-def tasks(block: str) -> list[str]:
-    """The tasks of ``block``, in order."""
-    maker = BLOCKS[block]
-    spec = maker.func if isinstance(maker, partial) else maker
-    return list(spec.TASKS)
+"""The blocks by name."""
 
 
 def wanted(names: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from typing import ClassVar
 
 from amaranth.hdl import Cat, Module, Signal, Value
+
 from nestwalk.invalidation.command import Invalidation, Scope
 
 from .lib import anything, constant, free, held_until_taken, implies, past, since
@@ -23,18 +24,18 @@ SCOPES = {
 class CacheSpec(Spec):
     """A hit returns what a fill said, only under equal tags, and never after a covering invalidation.
 
-    An arbitrary entry is watched: what holds for it holds for every entry, and what holds for keys that it answers holds for
-    every key. It is *known* from the transfer of a fill that
-    says it to that of an invalidation that covers it. It is *resident* from a fill that no invalidation met until an
-    invalidation that covers it, a fill of equal tags, or an eviction.
+    An arbitrary entry is watched: what holds for it holds for every entry, and what holds for keys that it answers
+    holds for every key. It is *known* from the transfer of a fill that says it to that of an invalidation that covers
+    it. It is *resident* from a fill that no invalidation met until an invalidation that covers it, a fill of equal
+    tags, or an eviction.
 
-    The task ``tags`` proves that the cache's comparisons of tags mean what §8.1 and §5.3 say; the others then take them as
-    they are.
+    The task ``tags`` proves that the cache's comparisons of tags mean what §8.1 and §5.3 say; the others then take
+    them as they are.
 
-    Assumed of the surroundings: fills and invalidations stay offered, unchanged, until they are taken; and a fill that is
-    offered while an invalidation waits is not covered by it (`nestwalk.walk.walker` sees to that). A fill that waits when
-    the invalidation comes may well be. Keys are anything in every cycle. Resets come at any time, and the contents of RAM
-    survive them; a read of a row that is written in the same cycle returns anything.
+    Assumed of the surroundings: fills and invalidations stay offered, unchanged, until they are taken; and a fill
+    that is offered while an invalidation waits is not covered by it (`nestwalk.walk.walker` sees to that). A fill
+    that waits when the invalidation comes may well be. Keys are anything in every cycle. Resets come at any time, and
+    the contents of RAM survive them; a read of a row that is written in the same cycle returns anything.
 
     Parameters
     ----------
@@ -195,7 +196,6 @@ class CacheSpec(Spec):
 
     def _storage(self, m):
         """Invariants of what is stored."""
-        dut = self.dut
         held = self.held(m, self.entry)
         watched = [counts & (Value.cast(entry) == Value.cast(self.entry)) for entry, counts in held]
         equal = [counts & entry.valid & self.tags.same(entry, self.entry) for entry, counts in held]
@@ -257,8 +257,14 @@ class CacheSpec(Spec):
         self.cover(
             m,
             "The watched entry outlives an invalidation of others in reach.",
-            was_hit & hit & since(m, invalidations.valid & invalidations.ready & ~covered & dut.format.reaches(invalidations.payload)),
+            was_hit
+            & hit
+            & since(
+                m, invalidations.valid & invalidations.ready & ~covered & dut.format.reaches(invalidations.payload)
+            ),
         )
-        self.cover(m, "A fill replaces the watched entry.", was_hit & since(m, replaced & ~said) & ~self.resident & dut.filled)
+        self.cover(
+            m, "A fill replaces the watched entry.", was_hit & since(m, replaced & ~said) & ~self.resident & dut.filled
+        )
         self.cover(m, "A fill evicts an entry.", dut.evicted)
         self.cover(m, "A fill that an invalidation covers is discarded.", taken & covered)

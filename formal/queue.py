@@ -1,6 +1,7 @@
 """What the queue of stream items promises."""
 
 from amaranth.hdl import Array, Const, Module, Mux, Signal
+
 from nestwalk.bus.queue import Queue
 
 from .lib import free, held_until_taken, implies, past, since
@@ -15,9 +16,10 @@ ITEM_BITS = 4
 class QueueSpec(Spec):
     """Items come out in the order in which they went in; none is lost, doubled, changed or made up.
 
-    The level is the number of items that went in and did not come out; an item is offered whenever there is one and stays
-    until it is taken; one is accepted whenever there is room. An arbitrary item is followed from the moment it is accepted,
-    by the number of items ahead of it: when there are none left, it is the one offered. Nothing is assumed.
+    The level is the number of items that went in and did not come out; an item is offered whenever there is one and
+    stays until it is taken; one is accepted whenever there is room. An arbitrary item is followed from the moment it
+    is accepted, by the number of items ahead of it: when there are none left, it is the one offered. Nothing is
+    assumed.
 
     Parameters
     ----------
@@ -77,7 +79,9 @@ class QueueSpec(Spec):
             behind = self._stored(m, ahead)
         else:
             return
-        self.claim(m, "The followed item is stored behind those ahead of it.", implies(following & ~first, behind == item))
+        self.claim(
+            m, "The followed item is stored behind those ahead of it.", implies(following & ~first, behind == item)
+        )
         self.cover(m, "An item goes in behind others and comes out.", past(m, following & (ahead != 0)) & first & take)
 
     def _stored(self, m, ahead):

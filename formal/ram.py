@@ -11,8 +11,8 @@ __all__ = ["Platform"]
 class Platform:
     """What components are elaborated for: each memory becomes one register per row, which a specification can look at.
 
-    Rows and read data have no reset. A synchronous read of a row that is written at the same time returns anything when the
-    memory's attribute ``no_rw_check`` says that nobody relies on it.
+    Rows and read data have no reset. A synchronous read of a row that is written at the same time returns anything
+    when the memory's attribute ``no_rw_check`` says that nobody relies on it.
     """
 
     def __init__(self):

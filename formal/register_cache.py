@@ -1,6 +1,7 @@
 """What the small fully associative cache in registers promises."""
 
 from amaranth.hdl import Cat, Const, Module
+
 from nestwalk.lookup.register_cache import RegisterCache
 
 from .cache import CacheSpec

@@ -1,12 +1,12 @@
 """Runs the specifications: RTLIL and an sby file for each task, SymbiYosys on both, and what came of it."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import threading
 import time
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ from pathlib import Path
 
 from nestwalk_sim import tools
 
-from .blocks import BLOCKS, tasks
+from .blocks import BLOCKS
 from .spec import Mode
 
-__all__ = ["DIRECTORY", "Check", "Finding", "prove", "run_task"]
+__all__ = ["DIRECTORY", "Check", "Finding", "convert", "prove", "run_task"]
 
 DIRECTORY = Path("build", "formal")
 """Where a task leaves its files: sources, log and traces."""
@@ -48,7 +48,8 @@ spec.il
 """
 
 STATUS = {"PASS": "pass", "FAIL": "fail", "UNKNOWN": "fail"}
-"""Last word of SymbiYosys -> status of a check; an induction that does not close is a failed one. All others are errors."""
+"""Last word of SymbiYosys -> status of a check; an induction that does not close is a failed one. All others are
+errors."""
 
 _conversion = threading.Lock()  # Amaranth numbers its signals with one counter
 
@@ -96,7 +97,10 @@ class Check:
 
 
 def prove(
-    blocks: Sequence[str], *, only: Iterable[str] | None = None, progress: Callable[[Check | str], None] = lambda _: None
+    blocks: Sequence[str],
+    *,
+    only: Iterable[str] | None = None,
+    progress: Callable[[Check | str], None] = lambda _event: None,
 ) -> list[Check]:
     """Runs the tasks of ``blocks``, `JOBS` at a time.
 
@@ -110,7 +114,7 @@ def prove(
         Called with a line when a task starts and with its `Check` when it ends, from any thread.
     """
     names = None if only is None else set(only)
-    planned = [(block, task) for block in blocks for task in tasks(block) if names is None or task in names]
+    planned = [(block, task) for block in blocks for task in BLOCKS[block].tasks if names is None or task in names]
 
     def one(pair: tuple[str, str]) -> Check:
         progress(" ".join(pair))
@@ -149,10 +153,8 @@ def run_task(
     directory = directory or DIRECTORY / block / task
     directory.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
-    with _conversion:
-        spec = BLOCKS[block](task)
-        text = spec.convert()
-    plan = spec.TASKS[task]
+    text, sentences = convert(block, task)
+    plan = BLOCKS[block].tasks[task]
     (directory / "spec.il").write_text(source or text)
     timeout = "" if seconds is None else f"timeout {seconds}"
     (directory / "task.sby").write_text(
@@ -163,7 +165,7 @@ def run_task(
     word = _last_word(run)
     status = STATUS.get(word, "error")
     assertions, covers = _count(run / "src" / "folded.json")
-    reached, findings = _read_summary(run / word, spec.sentences)
+    reached, findings = _read_summary(run / word, sentences)
     covering = plan.mode is Mode.COVER
     return Check(
         block=block,
@@ -178,6 +180,13 @@ def run_task(
         findings=findings,
         log=run / "logfile.txt",
     )
+
+
+def convert(block: str, task: str) -> tuple[str, dict[str, str]]:
+    """RTLIL of a specification, and the sentence of each property by its location. Callable from any thread."""
+    with _conversion:
+        spec = BLOCKS[block].specification(task)
+        return spec.convert(), spec.sentences
 
 
 def _sby(directory: Path) -> None:

@@ -1,8 +1,9 @@
 """The base of all specifications.
 
 A specification is a component without ports that holds the block under proof, drives its inputs with arbitrary values,
-and states assumptions, claims and covers, each of them an English sentence. It never declares a clock domain: conversion
-makes ``clk`` and ``rst`` ports, where a declared domain would have a clock that never moves and prove everything.
+and states assumptions, claims and covers, each of them an English sentence. It never declares a clock domain:
+conversion makes ``clk`` and ``rst`` ports, where a declared domain would have a clock that never moves and prove
+everything.
 """
 
 import enum
@@ -67,7 +68,8 @@ class Spec(wiring.Component):
     TASKS : mapping of str to Task
         The depth table.
     RESETS : bool
-        Whether a reset may come at any time, rather than never. Registers start with their initial values in either case.
+        Whether a reset may come at any time, rather than never. Registers start with their initial values in either
+        case.
     platform : Platform
         Gives the rows of the block's memories.
     sentences : dict
@@ -129,7 +131,8 @@ class Spec(wiring.Component):
         return order.index(task) < order.index(self.task)
 
     def _located(self, statement, sentence: str):
-        """Gives each property a location of its own, even where one line states several: the tools print nothing else."""
+        """Gives each property a location of its own, even where one line states several: the tools print nothing
+        else."""
         file, line = statement.src_loc
         place = f"{Path(file).resolve().relative_to(ROOT)}:{line}"
         number = sum(known.startswith(f"{place}:") for known in self.sentences) + 1

@@ -140,9 +140,7 @@ class PasidTags(Tags):
         domain = entry.space.domain_id == invalidation.domain_id[: self._domain_bits]
         pasid = entry.space.pasid == invalidation.pasid
         by_pasid_cache = (
-            (scope == Scope.GLOBAL)
-            | ((scope == Scope.DOMAIN) & domain)
-            | ((scope == Scope.PASID) & domain & pasid)
+            (scope == Scope.GLOBAL) | ((scope == Scope.DOMAIN) & domain) | ((scope == Scope.PASID) & domain & pasid)
         )
         # Domain-selective invalidation of contexts removes legacy entries of the domain, and in scalable mode all.
         by_context = (
@@ -184,7 +182,5 @@ class ComparedTags(Tags):
         if view.shape() == self.format.key:
             return view
         fields = self.format.key_of(view)
-        bits = Cat(
-            fields[name] if name in fields else C(0, field.width) for name, field in self.format.key
-        )
+        bits = Cat(fields[name] if name in fields else C(0, field.width) for name, field in self.format.key)
         return data.View(self.format.key, bits)

@@ -42,11 +42,11 @@ class RoundRobin(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.register = register = Queue(self._shape, 2)
+        m.submodules.register = self._register = register = Queue(self._shape, 2)
         wiring.connect(m, register.o, wiring.flipped(self.o))
 
         waiting = Cat(port.valid for port in self.i)
-        behind = Signal(self.count)  # the inputs after the one that passed last
+        self._behind = behind = Signal(self.count)  # the inputs after the one that passed last
         preferred = Signal(self.count)
         grant = Signal(self.count)
         everyone = (1 << self.count) - 1

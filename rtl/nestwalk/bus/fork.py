@@ -29,7 +29,7 @@ class Fork(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        taken = Signal(self.count)
+        self._taken = taken = Signal(self.count)
         done = Cat(taken[n] | out.ready for n, out in enumerate(self.o))
         for n, out in enumerate(self.o):
             m.d.comb += [out.valid.eq(self.i.valid & ~taken[n]), out.payload.eq(self.i.payload)]

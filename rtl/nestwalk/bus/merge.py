@@ -30,6 +30,7 @@ class Merge(wiring.Component):
         m = Module()
         first, second = self.i
         last, held, choice = Signal(), Signal(), Signal()
+        self._last, self._held = last, held
         with m.If(held):
             m.d.comb += choice.eq(last)
         with m.Else():

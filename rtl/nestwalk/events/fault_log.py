@@ -91,11 +91,11 @@ class FaultLog(wiring.Component):
         records = self._cfg.fault_records
         layout = _Stored(self._page_bits)
         # Not of depth 1: an address of no bits is not Verilog.
-        m.submodules.storage = storage = memory.Memory(shape=layout, depth=max(records, 2), init=[])
+        m.submodules.storage = self._storage = storage = memory.Memory(shape=layout, depth=max(records, 2), init=[])
         write = storage.write_port()
         read = storage.read_port()
-        valid = Array(Signal(name=f"f_{number}") for number in range(records))
-        current = Signal(range(max(records, 2)))
+        self._valid = valid = Array(Signal(name=f"f_{number}") for number in range(records))
+        self._current = current = Signal(range(max(records, 2)))
         fault = self.faults.payload
 
         m.d.comb += [
@@ -105,7 +105,7 @@ class FaultLog(wiring.Component):
         ]
         with m.If(self.clear):
             m.d.sync += valid[self.index].eq(0)
-        with m.FSM():
+        with m.FSM() as self._states:
             with m.State("ACCEPT"):
                 m.d.comb += self.faults.ready.eq(1)
                 with m.If(self.faults.valid & ~self.overflow):
@@ -114,17 +114,16 @@ class FaultLog(wiring.Component):
                     with m.Else():
                         m.d.comb += write.en.eq(1)
                         m.next = "MARK"
+                with m.Elif(self.rewind):
+                    m.d.sync += current.eq(0)
             with m.State("MARK"):
                 m.d.sync += [
                     valid[current].eq(1),
-                    current.eq(Mux(current == records - 1, 0, current + 1)),
+                    current.eq(Mux(self.rewind | (current == records - 1), 0, current + 1)),
                 ]
                 with m.If(~self.pending):
                     m.d.sync += self.first.eq(current)
                 m.next = "ACCEPT"
-        with m.If(self.rewind):
-            m.d.sync += current.eq(0)
-
         m.d.comb += [read.addr.eq(self.index), read.en.eq(1), self._show(read.data, valid[self.index])]
         return m
 

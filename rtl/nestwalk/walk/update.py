@@ -88,14 +88,14 @@ class EntryUpdate(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue = queue = Queue(UpdateRequest(self._cfg), self._cfg.walk_slots)
+        m.submodules.queue = self._queue = queue = Queue(UpdateRequest(self._cfg), self._cfg.walk_slots)
         wiring.connect(m, wiring.flipped(self.request), queue.i)
 
         request = queue.o.p
-        entry = Signal(64)  # as read, then as written
-        failed = Signal()
-        done = Signal()  # nothing to write
-        tries = Signal(range(MAX_TRIES))
+        self._entry = entry = Signal(64)  # as read, then as written
+        self._failed = failed = Signal()
+        self._done = done = Signal()  # nothing to write
+        self._tries = tries = Signal(range(MAX_TRIES))
         user = MemoryIds(self._cfg).update
         m.d.comb += [
             self.read.request.p.id.eq(user),
@@ -112,7 +112,7 @@ class EntryUpdate(wiring.Component):
             self.response.p.failed.eq(failed),
         ]
 
-        with m.FSM():
+        with m.FSM() as self._states:
             with m.State("READ"):
                 m.d.comb += self.read.request.valid.eq(queue.o.valid)
                 with m.If(queue.o.valid & self.read.request.ready):
