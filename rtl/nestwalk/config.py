@@ -81,9 +81,10 @@ class IommuConfig:
         Widths of the ``dma`` and ``out`` ports in bits; ``id_width`` is also that of ``mem``.
     tag_width : int
         Width of the tag that names a request at the core port, in bits.
+    dma_translations : int
+        Bursts of each direction that the ``dma`` port has in translation at once, a power of two; hits need 8.
     dma_outstanding : int
-        Bursts of each direction that the ``dma`` port has in translation, and outstanding on ``out``, at once: a power
-        of two.
+        Bursts of each direction that are outstanding on ``out`` at once.
     walk_slots : int
         Page walks in flight at once.
     iotlb_4k, iotlb_2m : CacheShape
@@ -135,6 +136,7 @@ class IommuConfig:
     id_width: int = 6
     user_width: int = 8
     tag_width: int = 8
+    dma_translations: int = 16
     dma_outstanding: int = 32
     walk_slots: int = 16
     iotlb_4k: CacheShape = CacheShape(sets=1024, ways=4)
@@ -177,13 +179,14 @@ class IommuConfig:
         )
         require(1 <= self.tag_width <= 16, f"tag_width is 1 to 16, not {self.tag_width}")
         require(
-            _is_power_of_two(self.dma_outstanding) and self.dma_outstanding >= 2,
-            f"dma_outstanding is a power of two of at least 2, not {self.dma_outstanding}",
+            _is_power_of_two(self.dma_translations) and self.dma_translations >= 2,
+            f"dma_translations is a power of two of at least 2, not {self.dma_translations}",
         )
         require(
-            1 << self.tag_width >= 2 * self.dma_outstanding,
-            f"tag_width {self.tag_width} cannot name {self.dma_outstanding} reads and writes",
+            1 << self.tag_width >= 2 * self.dma_translations,
+            f"tag_width {self.tag_width} cannot name {self.dma_translations} reads and writes",
         )
+        require(self.dma_outstanding >= 2, f"dma_outstanding is at least 2, not {self.dma_outstanding}")
         require(self.iotlb_1g_entries >= 1, f"iotlb_1g_entries is at least 1, not {self.iotlb_1g_entries}")
 
     def _check_capabilities(self):
@@ -258,6 +261,7 @@ PRESETS: dict[str, IommuConfig] = {
         page_requests=False,
         counters=False,
         fault_records=1,
+        dma_translations=8,
         dma_outstanding=16,
         walk_slots=2,
         iotlb_4k=CacheShape(sets=32, ways=2),
@@ -285,6 +289,7 @@ PRESETS: dict[str, IommuConfig] = {
         counters=False,
         fault_records=1,
         tag_width=2,
+        dma_translations=2,
         dma_outstanding=2,
         walk_slots=2,
         iotlb_4k=CacheShape(sets=2, ways=2),

@@ -1,37 +1,32 @@
-"""The unit: translation core, registers, invalidation queue and memory port."""
+"""The unit: device traffic in, translated traffic out, and the core between."""
 
 from amaranth.hdl import Module
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .bus.axi import Axi4LiteSignature, Axi4Signature
-from .bus.mem_port import MemPort
-from .bus.memory import MemoryIds
-from .bus.merge import Merge
-from .bus.translation import TranslationRequest, TranslationResponse
 from .config import IommuConfig
-from .invalidation.command import Invalidation, Scope
-from .invalidation.queue import InvalidationQueue
+from .core import Core
+from .front.front_end import FrontEnd
+from .front.signature import DmaSignature
 from .registers.bank import ADDRESS_BITS
-from .registers.file import RegisterFile
-from .walk.translator import Translator
 
 __all__ = ["Unit"]
 
 
 class Unit(wiring.Component):
-    """IOMMU translation unit with its core port.
+    """IOMMU translation unit.
 
     ::
 
-        request ──> ┌────────────┐ ──> response
-                    │ Translator │ <── root pointer ── ┌──────────────┐ <── csr
-                    │            │ ──── faults ──────> │ RegisterFile │ ──> irq_…
-                    └─┬──────────┘                     └───┬──────────┘
-                      │    ^ invalidations                 │ control
-                      │    └───────── InvalidationQueue <──┘
-                      └── reads, updates ─> MemPort <─ fetches, status, event messages
-                                               └──> mem
+        dma ──> ┌──────────┐ ──> out
+                │ FrontEnd │
+                └─┬────────┘
+          request │  ^ response, mark
+                  v  │ draining
+                ┌────┴─────┐ <── csr
+                │   Core   │ ──> mem
+                └──────────┘ ──> irq_…
 
     Parameters
     ----------
@@ -39,24 +34,29 @@ class Unit(wiring.Component):
 
     Attributes
     ----------
+    dma : In(DmaSignature)
+        Untranslated device traffic.
+    out : Out(Axi4Signature)
+        The same, translated.
     csr : In(Axi4LiteSignature)
         Register file, 12 address and 64 data bits.
     mem : Out(Axi4Signature)
         Tables, queue, status and event messages.
-    request, response : stream of TranslationRequest, TranslationResponse
-        The core port (§3). Tags of requests in flight differ; answers come in any order.
     irq_fault, irq_invalidation, irq_page_request : Out(1)
         Level-sensitive, high while the condition is set and unmasked.
     """
 
     def __init__(self, cfg: IommuConfig):
         self.cfg = cfg
+        out = Axi4Signature(
+            address_width=cfg.haw, data_width=cfg.data_width, id_width=cfg.id_width, user_width=cfg.user_width
+        )
         super().__init__(
             {
+                "dma": In(DmaSignature(cfg)),
+                "out": Out(out),
                 "csr": In(Axi4LiteSignature(address_width=ADDRESS_BITS, data_width=64)),
                 "mem": Out(Axi4Signature(address_width=cfg.haw, data_width=cfg.mem_data_width, id_width=cfg.id_width)),
-                "request": In(stream.Signature(TranslationRequest(cfg))),
-                "response": Out(stream.Signature(TranslationResponse(cfg))),
                 "irq_fault": Out(1),
                 "irq_invalidation": Out(1),
                 "irq_page_request": Out(1),
@@ -65,45 +65,19 @@ class Unit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        cfg = self.cfg
-        m.submodules.translator = translator = Translator(cfg)
-        m.submodules.registers = registers = RegisterFile(cfg)
-        m.submodules.queue = queue = InvalidationQueue(cfg)
-        m.submodules.invalidations = invalidations = Merge(Invalidation)
-
-        wiring.connect(m, wiring.flipped(self.csr), registers.csr)
-        wiring.connect(m, wiring.flipped(self.request), translator.request)
-        wiring.connect(m, translator.response, wiring.flipped(self.response))
-        wiring.connect(m, translator.faults, registers.faults)
-        wiring.connect(m, registers.queue, queue.control)
-        wiring.connect(m, queue.invalidations, invalidations.i[0])
-        wiring.connect(m, invalidations.o, translator.invalidations)
-        everything = invalidations.i[1]
+        m.submodules.front_end = front_end = FrontEnd(self.cfg)
+        m.submodules.core = core = Core(self.cfg)
+        wiring.connect(m, wiring.flipped(self.dma), front_end.dma)
+        wiring.connect(m, front_end.out, wiring.flipped(self.out))
+        wiring.connect(m, front_end.request, core.request)
+        wiring.connect(m, core.response, front_end.response)
+        wiring.connect(m, wiring.flipped(self.csr), core.csr)
+        wiring.connect(m, core.mem, wiring.flipped(self.mem))
         m.d.comb += [
-            translator.root_pointer.eq(registers.root_pointer),
-            queue.drained.eq(translator.drained),
-            registers.drained.eq(translator.drained),
-            # SRTP, and disabling translation, forget everything (§1.5.2).
-            everything.valid.eq(registers.global_invalidate),
-            everything.payload.context.eq(1),
-            everything.payload.pasid_cache.eq(1),
-            everything.payload.iotlb.eq(1),
-            everything.payload.scope.eq(Scope.GLOBAL),
-            registers.global_invalidate_done.eq(everything.valid & everything.ready),
-            # Messages to devices have nobody to reach without an ATS port.
-            queue.messages.ready.eq(1),
-            self.irq_fault.eq(registers.irq_fault),
-            self.irq_invalidation.eq(registers.irq_invalidation),
-            # Without a page request queue nothing raises it; driven, or the converted port would be an input.
-            self.irq_page_request.eq(0),
+            front_end.mark.eq(core.mark),
+            core.draining.eq(~front_end.drained),
+            self.irq_fault.eq(core.irq_fault),
+            self.irq_invalidation.eq(core.irq_invalidation),
+            self.irq_page_request.eq(core.irq_page_request),
         ]
-
-        ids = MemoryIds(cfg)
-        own = [range(number, number + 1) for number in (ids.update, ids.queue, ids.event)]
-        m.submodules.mem_port = port = MemPort(cfg, readers=[range(ids.structures + 1), *own[:2]], writers=own)
-        readers = (translator.read, translator.update_read, queue.read)
-        writers = (translator.update_write, queue.write, registers.event_write)
-        for user, place in zip((*readers, *writers), (*port.readers, *port.writers), strict=True):
-            wiring.connect(m, user, place)
-        wiring.connect(m, port.mem, wiring.flipped(self.mem))
         return m

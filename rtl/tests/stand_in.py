@@ -1,4 +1,4 @@
-"""A component with the unit's ports and next to nothing behind them, to test the bench by itself."""
+"""A component with the core's ports and next to nothing behind them, to test the bench by itself."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import fifo, stream, wiring
@@ -37,6 +37,8 @@ class StandIn(wiring.Component):
                 "mem": Out(axi),
                 "request": In(stream.Signature(TranslationRequest(cfg))),
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
+                "mark": Out(1),
+                "draining": In(1),
                 "irq_fault": Out(1),
                 "irq_invalidation": Out(1),
                 "irq_page_request": Out(1),

@@ -34,7 +34,7 @@ class BlockedReads(wiring.Component):
     Attributes
     ----------
     read : In(stream of index)
-        Always taken: there is room for ``dma_outstanding``.
+        Always taken: there is room for ``dma_translations``.
     index, burst : Out, In(Burst)
         The read that is to be answered next, and what it asked for.
     busy : In(1)
@@ -63,7 +63,7 @@ class BlockedReads(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.waiting = waiting = Queue(index_shape(self._cfg), self._cfg.dma_outstanding + 1)
+        m.submodules.waiting = waiting = Queue(index_shape(self._cfg), self._cfg.dma_translations + 1)
         wiring.connect(m, wiring.flipped(self.read), waiting.i)
         sent = Signal(8)
         beat = self.beat.payload

@@ -40,7 +40,7 @@ class FrontEnd(wiring.Component):
     Parameters
     ----------
     cfg : IommuConfig
-        ``dma_outstanding`` bursts of each direction are in translation at once, and as many outstanding on ``out``.
+        ``dma_translations`` bursts of each direction are in translation at once, ``dma_outstanding`` on ``out``.
 
     Attributes
     ----------
@@ -75,7 +75,8 @@ class FrontEnd(wiring.Component):
         m = Module()
         m.submodules.reads = reads = Reads(self._cfg)
         m.submodules.writes = writes = Writes(self._cfg)
-        m.submodules.generations = generations = Generations(most=4 * self._cfg.dma_outstanding, exits=4)
+        most = 2 * (self._cfg.dma_translations + self._cfg.dma_outstanding)
+        m.submodules.generations = generations = Generations(most=most, exits=4)
         self._request(m, reads, writes)
         self._respond(m, reads, writes)
         self._connect(m, reads, writes)

@@ -31,7 +31,7 @@ class ReadOrder(wiring.Component):
     Parameters
     ----------
     cfg : IommuConfig
-        ``dma_outstanding`` reads.
+        ``dma_translations`` reads.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class ReadOrder(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        index, count = index_shape(self._cfg), self._cfg.dma_outstanding
+        index, count = index_shape(self._cfg), self._cfg.dma_translations
         m.submodules.arrivals = arrivals = Queue(index, count + 1)
         m.submodules.woken = woken = Queue(index, count + 1)
         m.submodules.blocked = blocked = Table(self._cfg, 1, readers=2)
@@ -133,7 +133,7 @@ class ReadOrder(wiring.Component):
 
         Returns the read, one-hot, and whether it has its turn because none is before it.
         """
-        index, count = index_shape(self._cfg), self._cfg.dma_outstanding
+        index, count = index_shape(self._cfg), self._cfg.dma_translations
         ids = [Signal(self._cfg.id_width, name=f"id_{n}") for n in range(count)]
         valid, new, new_id = Signal(), Signal(index), Signal(self._cfg.id_width)
         m.d.sync += [valid.eq(self.enter), new.eq(self.enter_index), new_id.eq(self.enter_id)]

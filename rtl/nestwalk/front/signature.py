@@ -29,7 +29,7 @@ class DmaSignature(Signature):
 
 def index_shape(cfg: IommuConfig) -> range:
     """Numbers of the bursts of one direction that are in translation."""
-    return range(cfg.dma_outstanding)
+    return range(cfg.dma_translations)
 
 
 class _Channel(data.StructLayout):

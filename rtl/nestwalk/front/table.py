@@ -16,7 +16,7 @@ class Table(wiring.Component):
     Parameters
     ----------
     cfg : IommuConfig
-        ``dma_outstanding`` words.
+        ``dma_translations`` words.
     shape : ShapeLike
         Of a word.
     readers : int
@@ -44,7 +44,7 @@ class Table(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.ram = ram = memory.Memory(shape=self._shape, depth=self._cfg.dma_outstanding, init=[])
+        m.submodules.ram = ram = memory.Memory(shape=self._shape, depth=self._cfg.dma_translations, init=[])
         write = ram.write_port()
         m.d.comb += [write.en.eq(self.write), write.addr.eq(self.write_index), write.data.eq(self.value)]
         for n in range(self._readers):

@@ -120,7 +120,7 @@ class Writes(wiring.Component):
 
     def _accept(self, m: Module, next_chosen: Signal, dealt_with: Signal):
         """A ring of places, and what is known of the next write to be chosen: place, translated, blocked."""
-        cfg, count = self._cfg, self._cfg.dma_outstanding
+        cfg, count = self._cfg, self._cfg.dma_translations
         m.submodules.blocked = blocked = Table(cfg, 1)
         head, arrived = Signal(index_shape(cfg)), Signal(count)
         used = Signal(range(count + 1))

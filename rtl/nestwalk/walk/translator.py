@@ -50,6 +50,8 @@ class Translator(wiring.Component):
         Sampled with each accepted request.
     invalidations : In(stream of Invalidation)
         The transfer is the completion: nothing covered can be looked up from then on.
+    mark : Out(1)
+        An invalidation has taken effect: nothing accepted from the next cycle on finds what it covers.
     drained : Out(1)
         Everything granted before the last completed invalidation that it may cover has left the response stream.
     faults : Out(stream of FaultEvent)
@@ -67,6 +69,7 @@ class Translator(wiring.Component):
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
                 "root_pointer": In(RootPointer(cfg)),
                 "invalidations": In(stream.Signature(Invalidation)),
+                "mark": Out(1),
                 "drained": Out(1),
                 "faults": Out(stream.Signature(FaultEvent)),
                 "read": Out(MemoryReadSignature(cfg)),
@@ -116,6 +119,7 @@ class Translator(wiring.Component):
         for part in (pages.i, lookup.configuration_invalidations):
             m.d.comb += part.payload.eq(current)
         m.d.comb += walker.invalidation.eq(current)
+        m.d.comb += self.mark.eq(lookup.mark)
         m.d.sync += self.drained.eq(~lookup.mark & lookup.drained & walker.drained)
         with m.FSM(name="invalidate"):
             with m.State("IDLE"):

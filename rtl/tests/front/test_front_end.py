@@ -11,7 +11,7 @@ from rtl.tests.front.traffic import Burst, Rates, Surroundings, random_bursts
 from rtl.tests.simulation import simulate
 
 TINY = PRESETS["TINY"]
-NARROW = TINY.replace(dma_outstanding=2, id_width=4, user_width=0, data_width=32, haw=40)
+NARROW = TINY.replace(dma_translations=2, dma_outstanding=3, id_width=4, user_width=0, data_width=32, haw=40)
 
 
 def run(cfg, rng: Random, bursts: list[Burst], *testbenches, limit: int = 20_000, **rates: Rates) -> Surroundings:
@@ -86,7 +86,7 @@ def test_hits_go_through_one_each_cycle(kind, ids, rng):
 
 def test_backlog_behind_a_miss_goes_through_one_each_cycle(rng):
     """Reads of one id that waited for a miss follow it, one each cycle."""
-    bursts = single_beats(rng, TINY, 14, write=lambda n: False)
+    bursts = single_beats(rng, TINY, 8, write=lambda n: False)
     bursts[0].delay = 60
     run(TINY, rng, bursts)
     assert [burst.went_out - bursts[0].went_out for burst in bursts] == list(range(len(bursts)))

@@ -110,5 +110,6 @@ module bench;
   nestwalk unit (
       .mem_awcache(), .mem_awprot(), .mem_awqos(), .mem_arcache(), .mem_arprot(), .mem_arqos(),
       .csr_awprot(3'b0), .csr_arprot(3'b0),
+      .mark(), .draining(1'b0),
       .*);
 endmodule

@@ -24,7 +24,7 @@ from .records import cpp_header, sv_package
 
 __all__ = ["UNIT", "BuildFailed", "Model", "build", "cache_folder", "verilate"]
 
-UNIT = "nestwalk.unit:Unit"
+UNIT = "nestwalk.core:Core"
 """The component that is simulated unless told otherwise: a class that takes the configuration."""
 
 _HERE = Path(__file__).parent

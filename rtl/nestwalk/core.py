@@ -1,0 +1,119 @@
+"""The core: translation, registers, invalidation queue and memory port, with streams of requests and responses."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .bus.axi import Axi4LiteSignature, Axi4Signature
+from .bus.mem_port import MemPort
+from .bus.memory import MemoryIds
+from .bus.merge import Merge
+from .bus.translation import TranslationRequest, TranslationResponse
+from .config import IommuConfig
+from .invalidation.command import Invalidation, Scope
+from .invalidation.queue import InvalidationQueue
+from .registers.bank import ADDRESS_BITS
+from .registers.file import RegisterFile
+from .walk.translator import Translator
+
+__all__ = ["Core"]
+
+
+class Core(wiring.Component):
+    """Translation unit without the AXI ports of device traffic.
+
+    ::
+
+        request ──> ┌────────────┐ ──> response
+                    │ Translator │ <── root pointer ── ┌──────────────┐ <── csr
+                    │            │ ──── faults ──────> │ RegisterFile │ ──> irq_…
+                    └─┬──────────┘                     └───┬──────────┘
+                      │    ^ invalidations                 │ control
+                      │    └───────── InvalidationQueue <──┘
+                      └── reads, updates ─> MemPort <─ fetches, status, event messages
+                                               └──> mem
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+
+    Attributes
+    ----------
+    csr : In(Axi4LiteSignature)
+        Register file, 12 address and 64 data bits.
+    mem : Out(Axi4Signature)
+        Tables, queue, status and event messages.
+    request, response : stream of TranslationRequest, TranslationResponse
+        The core port (§3). Tags of requests in flight differ; answers come in any order.
+    mark : Out(1)
+        An invalidation has taken effect: requests accepted from the next cycle on know it.
+    draining : In(1)
+        Accesses of requests accepted before the last mark are still on their way, and wait descriptors wait for them.
+        From the cycle after ``mark`` on.
+    irq_fault, irq_invalidation, irq_page_request : Out(1)
+        Level-sensitive, high while the condition is set and unmasked.
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        self.cfg = cfg
+        super().__init__(
+            {
+                "csr": In(Axi4LiteSignature(address_width=ADDRESS_BITS, data_width=64)),
+                "mem": Out(Axi4Signature(address_width=cfg.haw, data_width=cfg.mem_data_width, id_width=cfg.id_width)),
+                "request": In(stream.Signature(TranslationRequest(cfg))),
+                "response": Out(stream.Signature(TranslationResponse(cfg))),
+                "mark": Out(1),
+                "draining": In(1),
+                "irq_fault": Out(1),
+                "irq_invalidation": Out(1),
+                "irq_page_request": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        cfg = self.cfg
+        m.submodules.translator = translator = Translator(cfg)
+        m.submodules.registers = registers = RegisterFile(cfg)
+        m.submodules.queue = queue = InvalidationQueue(cfg)
+        m.submodules.invalidations = invalidations = Merge(Invalidation)
+
+        wiring.connect(m, wiring.flipped(self.csr), registers.csr)
+        wiring.connect(m, wiring.flipped(self.request), translator.request)
+        wiring.connect(m, translator.response, wiring.flipped(self.response))
+        wiring.connect(m, translator.faults, registers.faults)
+        wiring.connect(m, registers.queue, queue.control)
+        wiring.connect(m, queue.invalidations, invalidations.i[0])
+        wiring.connect(m, invalidations.o, translator.invalidations)
+        everything = invalidations.i[1]
+        drained = Signal()
+        m.d.comb += [
+            translator.root_pointer.eq(registers.root_pointer),
+            self.mark.eq(translator.mark),
+            drained.eq(translator.drained & ~self.draining),
+            queue.drained.eq(drained),
+            registers.drained.eq(drained),
+            # SRTP, and disabling translation, forget everything (§1.5.2).
+            everything.valid.eq(registers.global_invalidate),
+            everything.payload.context.eq(1),
+            everything.payload.pasid_cache.eq(1),
+            everything.payload.iotlb.eq(1),
+            everything.payload.scope.eq(Scope.GLOBAL),
+            registers.global_invalidate_done.eq(everything.valid & everything.ready),
+            # Messages to devices have nobody to reach without an ATS port.
+            queue.messages.ready.eq(1),
+            self.irq_fault.eq(registers.irq_fault),
+            self.irq_invalidation.eq(registers.irq_invalidation),
+            # Without a page request queue nothing raises it; driven, or the converted port would be an input.
+            self.irq_page_request.eq(0),
+        ]
+
+        ids = MemoryIds(cfg)
+        own = [range(number, number + 1) for number in (ids.update, ids.queue, ids.event)]
+        m.submodules.mem_port = port = MemPort(cfg, readers=[range(ids.structures + 1), *own[:2]], writers=own)
+        readers = (translator.read, translator.update_read, queue.read)
+        writers = (translator.update_write, queue.write, registers.event_write)
+        for user, place in zip((*readers, *writers), (*port.readers, *port.writers), strict=True):
+            wiring.connect(m, user, place)
+        wiring.connect(m, port.mem, wiring.flipped(self.mem))
+        return m
