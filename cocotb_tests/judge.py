@@ -13,8 +13,8 @@ from .expectations import compare_answer
 
 __all__ = ["Judge"]
 
-RECENT = 8
-"""Completed edits that a problem shows, and the one under way."""
+FAR = 50
+"""Completed edits among which the one is looked for that an answer does not know of."""
 
 
 class _Turning(Memory):
@@ -57,6 +57,7 @@ class Judge:
         self._memory, self._state, self._config = memory, state, config
         self._pool, self._edits = pool, edits
         self._settled = 0
+        self._undo: list[list[tuple[int, bytes]]] = []  # of each settled edit, what was there before
         self._known: dict[tuple[int, bool], Result] = {}
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
@@ -71,9 +72,12 @@ class Judge:
     def _settle(self, cycle: int) -> None:
         while self._settled < len(self._edits) and self._edits[self._settled].done <= cycle:
             edit = self._edits[self._settled]
+            undo = []
             for address, content in (*edit.prepare, (edit.address, edit.content), *edit.cleanup):
                 self._memory.add_pages([address])
+                undo.insert(0, (address, self._memory.read(address, len(content))))
                 self._memory.write(address, content)
+            self._undo.append(undo)
             self._settled += 1
             self._known.clear()
 
@@ -90,12 +94,20 @@ class Judge:
         else:
             problem = self._compare_under_way(index, answer, edit)
         if problem:
-            around = self._edits[max(self._settled - RECENT, 0) : self._settled + 1]
-            lines = [
-                f"{self._pool[index]} accepted at {accepted}, answered at {answered}: {problem}",
-                *map(str, around),
-            ]
-            self.problems.append("\n    ".join(lines))
+            lines = [f"{self._pool[index]} accepted at {accepted}, answered at {answered}: {problem}"]
+            lines += [f"{age} before: {old}" for age, old in enumerate(self._since_right(index, answer))]
+            self.problems.append("\n    ".join([*lines, f"next: {edit}"]))
+
+    def _since_right(self, index: int, answer: np.void) -> Sequence[Edit]:
+        """The latest settled edits, back to the one before which the answer was right."""
+        memory = self._memory.copy()
+        for age in range(1, min(self._settled, FAR) + 1):
+            for address, content in self._undo[self._settled - age]:
+                memory.write(address, content)
+            result = translate(memory, self._state, self._config, self._pool[index], updating=False)
+            if compare_answer(answer, result) is None:
+                return self._edits[self._settled - age : self._settled][::-1]
+        return []
 
     def _compare_under_way(self, index: int, answer: np.void, edit: Edit) -> str | None:
         old = self._result(index, None)
@@ -115,7 +127,7 @@ class Judge:
             if compare_answer(answer, result) is None:
                 self.counts["mixed"] += 1
                 return None
-        return problem
+        return f"{problem}, or after the change under way {self._result(index, edit)[:6]}"
 
     def _prepare(self, edit: Edit) -> None:
         """Nothing leads to what this writes."""

@@ -5,12 +5,18 @@ import pytest
 from nestwalk.config import CacheShape, preset
 from nestwalk_sim.rtl.run import run_tests
 
+SMALL, TINY = CacheShape(sets=16, ways=2), CacheShape(sets=16, ways=1)
 CROWDED = {
     "iotlb_4k": CacheShape(sets=64, ways=2),
-    "iotlb_2m": CacheShape(sets=16, ways=2),
+    "iotlb_2m": SMALL,
     "iotlb_1g_entries": 2,
     "context_cache": CacheShape(sets=4, ways=2),
-    "pasid_cache": CacheShape(sets=16, ways=2),
+    "pasid_cache": SMALL,
+    "structure_cache_1": SMALL,
+    "structure_cache_2": TINY,
+    "nested_tlb": SMALL,
+    "second_stage_cache_1": SMALL,
+    "second_stage_cache_2": TINY,
 }
 """Caches that are soon full and soon swept: ten thousand interleavings in a minute or two."""
 
