@@ -213,7 +213,7 @@ class BlockCache(wiring.Component):
                     with m.If(~self.format.reaches(offered.payload)):
                         m.d.comb += offered.ready.eq(1)
                     with m.Else():
-                        # Only once: fills that come later are not covered, and a stream of them would never let it begin.
+                        # Only once: later fills are not covered, and a stream of them would never let it begin.
                         m.d.comb += scan["discard"].eq(self.fill.valid)
                         m.next = "SCAN"
             with m.State("SCAN"):
