@@ -10,8 +10,8 @@ from nestwalk_sim.model import structures as model
 from nestwalk_sim.model.fault_conditions import TranslationFault
 from rtl.tests.simulation import simulate
 
-CFG = preset("TINY").replace(walk_slots=4)
-MODEL = model_preset("TINY")
+CFG = preset("DEFAULT").replace(walk_slots=4)
+MODEL = model_preset("DEFAULT")
 SANE = {
     StructureKind.ROOT: encode(Structure.SCALABLE_ROOT, LP=1, UP=1, LCTP=0x1000, UCTP=0x2000),
     StructureKind.LEGACY_ROOT: encode(Structure.LEGACY_ROOT, P=1, CTP=0x3000),
@@ -20,6 +20,9 @@ SANE = {
     StructureKind.DIRECTORY: encode(Structure.PASID_DIRECTORY, P=1, SMPTBLPTR=0x6000),
     StructureKind.PASID: encode(Structure.PASID_TABLE, P=1, PGTT=3, AW=2, SSPTPTR=0x7000, FSPTPTR=0x8000, DID=7),
 }
+
+INVALID = {StructureKind.CONTEXT: 4, StructureKind.LEGACY_CONTEXT: 65, StructureKind.PASID: 8}
+"""A bit whose inversion is invalid programming: PRE without DTE, AW, PGTT."""
 
 
 def verdict(kind: StructureKind, entry: int, upper: int) -> str:
@@ -69,7 +72,7 @@ class Reads:
         upper = rng.getrandbits(1)
         present = 64 * upper if kind is StructureKind.ROOT else 0
         for _ in range(rng.choice([0, 0, 1, 1, 2])):
-            entry ^= 1 << rng.choice([rng.randrange(bits), rng.randrange(16), present])
+            entry ^= 1 << rng.choice([rng.randrange(bits), rng.randrange(16), present, INVALID.get(kind, present)])
         item = {"slot": rng.randrange(4), "kind": kind, "upper": upper}
         # A directory entry lies in one half of its piece; what is in the other must not matter.
         image = entry if bits > 64 else rng.getrandbits(64) << 64 * (1 - upper) | entry << 64 * upper
@@ -114,7 +117,7 @@ def check_fields(table, kind: StructureKind, entry: int, upper: int):
 
 def test_random_structures(rng):
     dut = StructureReader(CFG)
-    reads = Reads(rng, 500)
+    reads = Reads(rng, 600)
     outcomes = set()
 
     async def testbench(ctx):

@@ -155,8 +155,7 @@ def test_pages_change_under_traffic(rng):
             else:
                 page = rng.choice(world.pages[world.active])
                 ended = [page.versions[-1]]
-                world.change(page, bench.now)
-                fields = page.invalidation(rng)
+                fields = page.invalidation(rng, moved=world.change(page, bench.now))
             number = bench.invalidate(fields)
             judge.ask(rng.choice([1, 8]))
             await wait(ctx, 2000, done=number)

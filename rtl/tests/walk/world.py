@@ -18,7 +18,7 @@ from nestwalk_sim.builders import (
     second_stage_fields,
 )
 from nestwalk_sim.memory import Memory
-from nestwalk_sim.model import Access, Request
+from nestwalk_sim.model import Access, Request, Structure
 
 __all__ = ["Page", "Version", "World"]
 
@@ -68,15 +68,15 @@ class Page:
         found = [(self.first, self.first.path(self.address)[-1])] if self.first and not self.second else []
         return found + ([(self.second, self.second.path(self.guest)[-1])] if self.second else [])
 
-    def invalidation(self, rng: Random) -> dict:
-        """One that covers a change of its last stage."""
+    def invalidation(self, rng: Random, *, moved: bool) -> dict:
+        """One that covers a change of its last stage, of the table too if that has ``moved``."""
         scopes = [Scope.PAGE_IN_DOMAIN, Scope.PAGE_IN_DOMAIN, Scope.DOMAIN, Scope.GLOBAL]
         if not self.second:
             scopes += [Scope.PAGE_IN_PASID] * 4 + [Scope.PASID]
         scope = rng.choice(scopes)
         page = (self.guest if self.second else self.address) >> 12
         mask = rng.choice([0, 0, 1, 3, 10])
-        tags = {"domain_id": self.domain, "pasid": self.pasid or 0, "hint": rng.getrandbits(1)}
+        tags = {"domain_id": self.domain, "pasid": self.pasid or 0, "hint": 0 if moved else rng.getrandbits(1)}
         return {"iotlb": 1, "scope": scope, "page": page >> mask << mask, "address_mask": mask} | tags
 
 
@@ -126,10 +126,18 @@ class World:
                 pages.append(page)
         return tables, pages
 
-    def change(self, page: Page, now: int):
-        """Map a page elsewhere, or nowhere."""
+    def change(self, page: Page, now: int) -> bool:
+        """Map a page elsewhere, or nowhere, perhaps in a new copy of its table; the value says whether in a new one."""
         ((tables, place),) = page.changes()
-        present = {"P": 1} if tables.structure.name == "FIRST_STAGE" else {"R": 1, "W": 1}
+        address = page.guest if page.second else page.address
+        moves = self.rng.random() < 0.4
+        if moves:
+            table = tables.space.new_pages()
+            content = self.memory.read(place.host & -SIZE, SIZE)
+            self.memory.write(tables.space.host(table), content)
+            tables.set_fields(tables.path(address)[-2], ADDR=table)
+            place = tables.path(address)[-1]
+        present = {"P": 1} if tables.structure is Structure.FIRST_STAGE else {"R": 1, "W": 1}
         target = self.space.unused() if self.rng.random() < 0.8 else None
         if target is None:
             tables.set_fields(place, **dict.fromkeys(present, 0))
@@ -137,3 +145,4 @@ class World:
             tables.set_fields(place, ADDR=target, **present)
         page.versions[-1].end = now
         page.versions.append(Version(target, now))
+        return moves
