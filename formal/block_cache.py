@@ -10,7 +10,7 @@ from .lib import implies
 from .spec import Mode, Task
 from .tags import Tags
 
-__all__ = ["BlockCacheSpec"]
+__all__ = ["BlockCacheSpec", "ProbedCacheSpec"]
 
 
 class BlockCacheSpec(CacheSpec):
@@ -22,28 +22,26 @@ class BlockCacheSpec(CacheSpec):
     tags : Tags
     shape : CacheShape
         Small: every row is looked at. Rows and ways beyond the first two add nothing that a claim could tell apart.
-    spread_bits : int, optional
-        Bits of the hash that invalidations do not know. With fewer than usual a cache of few rows is probed, too.
     """
 
     TASKS = {
         "tags": CacheSpec.TAGS,
-        "prove": Task(Mode.PROVE, 6, ""),
-        "progress": Task(Mode.PROVE, 20, ""),
-        "cover": Task(Mode.COVER, 40, ""),
+        "prove": Task(Mode.PROVE, 6, "a row is read, compared and written, or looked up, within 5 cycles"),
+        "progress": Task(
+            Mode.PROVE, 20, "the longest wait, of an invalidation of all rows after a reset, and two more"
+        ),
+        "cover": Task(Mode.COVER, 40, "a reset, two fills, an invalidation between them and three look-ups"),
     }
-    FILL = 14
-    INVALIDATION = 18
 
-    def __init__(self, task: str, tags: Tags, shape: CacheShape, spread_bits: int | None = None):
+    def __init__(self, task: str, tags: Tags, shape: CacheShape):
         self._shape = shape
-        self._spread_bits = spread_bits
+        # Rows are cleared one a cycle after a reset, and read one a cycle but while something is written.
+        self.FILL = shape.sets + 12
+        self.INVALIDATION = 2 * shape.sets + 14
         super().__init__(task, tags)
 
     def make(self, m: Module):
         dut = BlockCache(self.tags.format, self._shape)
-        if self._spread_bits is not None:
-            dut._spread_bits = self._spread_bits
         self.expose(m, "dut", dut)
         return dut
 
@@ -128,13 +126,38 @@ class BlockCacheSpec(CacheSpec):
             )
 
     def _probe_step(self, key):
-        """When a probe for the pages of one PASID comes by ``key``: it counts through what the invalidation does not
-        know, which is the spread, whether the entry was allocated with a PASID, and the page numbers below the
-        mask."""
-        if "page" not in dict(self.tags.format.key):
-            return Const(0)
-        payload = self.dut.invalidations.payload
-        unknown = Cat(payload.address_mask > bit + self.tags.format.page_shift for bit in range(self.dut._index_bits))
-        return Cat(
-            self.tags.format.spread(key, self.dut._spread_bits), ~key.pasid_valid, key.page[: len(unknown)] & unknown
-        )
+        """When a probe comes by ``key``; caches of so few rows are not probed."""
+        return Const(0)
+
+
+class ProbedCacheSpec(BlockCacheSpec):
+    """The promises of `BlockCacheSpec` for a cache that page-selective invalidations read some rows of, instead of all.
+
+    It has as many rows as that takes, and a spread of one bit, since it takes more rows with more.
+    How long anything waits is proved for the smaller cache.
+    """
+
+    TASKS = {
+        "tags": CacheSpec.TAGS,
+        "prove": Task(Mode.PROVE, 6, "a row is read, compared and written, or looked up, within 5 cycles"),
+        "cover": Task(Mode.COVER, 44, "a reset, two fills, a probe between them and three look-ups"),
+    }
+
+    def make(self, m):
+        dut = BlockCache(self.tags.format, self._shape)
+        dut._spread_bits = 1
+        self.expose(m, "dut", dut)
+        return dut
+
+    def invariants(self, m):
+        super().invariants(m)
+        served = self.dut.invalidations.valid & self.dut.invalidations.ready & self.dut._scan["probing"]
+        covered = self.tags.covers(self.dut.invalidations.payload, self.entry)
+        self.cover(m, "A probe removes the watched entry.", served & covered & self.known)
+
+    def _probe_step(self, key):
+        """A probe counts through what the invalidation does not know: the spread, whether the entry was allocated with
+        a PASID, and the page number below the mask."""
+        payload, cache_format = self.dut.invalidations.payload, self.tags.format
+        unknown = Cat(payload.address_mask > bit + cache_format.page_shift for bit in range(self.dut._index_bits))
+        return Cat(cache_format.spread(key, 1), ~key.pasid_valid, key.page[: len(unknown)] & unknown)

@@ -6,14 +6,14 @@ from nestwalk.config import CacheShape, preset
 from nestwalk_sim.errors import UserError
 
 from .arbiter import RoundRobinSpec
-from .block_cache import BlockCacheSpec
+from .block_cache import BlockCacheSpec, ProbedCacheSpec
 from .fault_log import FaultLogSpec
 from .fork import ForkSpec
 from .merge import MergeSpec
 from .queue import QueueSpec
 from .register_cache import RegisterCacheSpec
 from .spec import Spec, Task
-from .tags import ContextTags, PageTags, PasidTags
+from .tags import ContextTags, GuestTags, PageTags, PasidTags, StructureTags
 from .update import EntryUpdateSpec
 
 __all__ = ["BLOCKS", "Block", "wanted"]
@@ -47,13 +47,13 @@ FORMAL = preset("FORMAL")
 
 BLOCKS = {
     "iotlb_4k": Block(BlockCacheSpec, tags=PageTags(FORMAL), shape=FORMAL.iotlb_4k),
-    # With as many rows as it takes to probe a few of them.
-    "iotlb_2m": Block(
-        BlockCacheSpec, tags=PageTags(FORMAL, page_shift=9), shape=CacheShape(sets=8, ways=1), spread_bits=1
-    ),
+    "iotlb_2m": Block(ProbedCacheSpec, tags=PageTags(FORMAL, page_shift=9), shape=CacheShape(sets=8, ways=1)),
     "iotlb_1g": Block(RegisterCacheSpec, tags=PageTags(FORMAL, page_shift=18), entries=2),
     "pasid_cache": Block(BlockCacheSpec, tags=PasidTags(FORMAL), shape=FORMAL.pasid_cache),
     "context_cache": Block(BlockCacheSpec, tags=ContextTags(FORMAL), shape=FORMAL.context_cache),
+    "structure_cache": Block(BlockCacheSpec, tags=StructureTags(FORMAL, 1), shape=CacheShape(sets=2, ways=1)),
+    "nested_tlb": Block(BlockCacheSpec, tags=GuestTags(FORMAL, 0), shape=CacheShape(sets=2, ways=1)),
+    "guest_cache": Block(BlockCacheSpec, tags=GuestTags(FORMAL, 9), shape=CacheShape(sets=2, ways=1)),
     "entry_update": Block(EntryUpdateSpec, cfg=FORMAL),
     "fault_log": Block(FaultLogSpec, cfg=FORMAL.replace(fault_records=2)),
     "queue_2": Block(QueueSpec, depth=2),

@@ -133,7 +133,8 @@ class CacheSpec(Spec):
         self._storage(m)
         self.invariants(m)
         self._counters(m, taken, replaced)
-        self._progress(m)
+        if "progress" in self.TASKS:
+            self._progress(m)
         self._covers(m, said, taken, replaced, covered)
 
     def _surroundings(self, m):
@@ -211,8 +212,8 @@ class CacheSpec(Spec):
     PULSE: ClassVar[int] = 1
 
     #: Bounds of a fill's and an invalidation's wait in cycles.
-    FILL: ClassVar[int]
-    INVALIDATION: ClassVar[int]
+    FILL: int
+    INVALIDATION: int
 
     def _counters(self, m, taken, replaced):
         dut = self.dut
@@ -235,9 +236,21 @@ class CacheSpec(Spec):
                 m.d.sync += waited.eq(waited + 1)
             self.claim(m, f"Every {name} is taken within {bound} cycles.", waited < bound, task="progress")
 
+    def _narrow(self, m):
+        """Leaves the search for covers two entries to fill and the key of one to look up."""
+        if self.task != "cover":
+            return
+        other = constant(m, self.tags.format.entry, "other")
+        fill = Value.cast(self.dut.fill.payload)
+        one_of_two = (fill == Value.cast(self.entry)) | (fill == Value.cast(other))
+        self.assume(m, "Fills store one of two entries.", implies(self.dut.fill.valid, one_of_two))
+        same = [self.dut.key[name] == value for name, value in self.tags.format.key_of(self.entry).items()]
+        self.assume(m, "Look-ups ask for the watched entry.", Cat(same).all())
+
     def _covers(self, m, said, taken, replaced, covered):
         dut = self.dut
         invalidations = dut.invalidations
+        self._narrow(m)
         hit = Cat(
             hit & (Value.cast(entry) == Value.cast(self.entry))
             for hit, entry in zip(dut.way_hit, dut.way_entry, strict=True)

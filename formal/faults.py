@@ -53,38 +53,38 @@ class Fault:
         return source.replace(self.old, self.new)
 
 
-IOTLB = ("iotlb_4k", "iotlb_2m", "iotlb_1g")
-IN_RAM = ("iotlb_4k", "iotlb_2m", "pasid_cache", "context_cache")
+BY_REQUESTER = ("iotlb_4k", "iotlb_2m", "iotlb_1g", "structure_cache")
+IN_RAM = ("iotlb_4k", "iotlb_2m", "pasid_cache", "context_cache", "structure_cache", "guest_cache")
 
 _pages, _in_ram, _in_registers, _spaces = (
-    f"nestwalk.lookup.{name}" for name in ("iotlb", "block_cache", "register_cache", "configuration")
+    f"nestwalk.lookup.{name}" for name in ("requester_format", "block_cache", "register_cache", "configuration")
 )
 
 FAULTS = [
     Fault(
         "a bit of the source id is not compared",
-        IOTLB,
+        BY_REQUESTER,
         _pages,
         "equal_terms(entry.source_id, key.source_id)",
         "equal_terms(entry.source_id[1:], key.source_id[1:])",
     ),
     Fault(
         "a bit of the PASID is not compared",
-        IOTLB,
+        BY_REQUESTER,
         _pages,
         "equal_terms(entry.pasid, key.pasid, unless=~key.pasid_valid)",
         "equal_terms(entry.pasid[:-1], key.pasid[:-1], unless=~key.pasid_valid)",
     ),
     Fault(
         "a bit of the page number is not compared",
-        IOTLB,
+        BY_REQUESTER,
         _pages,
         "equal_terms(entry.page, key.page)",
         "equal_terms(entry.page[:-1], key.page[:-1])",
     ),
     Fault(
         "requests with and without PASID share entries",
-        IOTLB,
+        BY_REQUESTER,
         _pages,
         "            entry.pasid_valid == key.pasid_valid,\n",
         "",

@@ -96,18 +96,20 @@ def mutate(
         if isinstance(mistake, Fault):
             return done(run_fault(block, mistake, place))
         what = re.sub(r"-src \S*?(\w+/\w+\.py:\d+)\S*", r"\1", mistake.removeprefix("mutate "))
-        return done(_run(block, what, place, mutation=mistake))
+        return done(_run(block, what, place, SECONDS, mutation=mistake))
 
     with ThreadPoolExecutor(JOBS) as pool:
         return Tally(block, tuple(pool.map(one, enumerate([*mistakes, *commands]))))
 
 
-def run_fault(block: str, fault: Fault, directory: Path) -> Mutant:
-    """Runs the proofs of ``block`` with ``fault``; ``directory`` receives their files."""
-    return _run(block, fault.name, directory, fault=fault)
+def run_fault(block: str, fault: Fault, directory: Path, seconds: int = SECONDS) -> Mutant:
+    """Runs the proofs of ``block`` with ``fault``, each for at most ``seconds``; ``directory`` receives their files."""
+    return _run(block, fault.name, directory, seconds, fault=fault)
 
 
-def _run(block: str, what: str, directory: Path, *, mutation: str = "", fault: Fault | None = None) -> Mutant:
+def _run(
+    block: str, what: str, directory: Path, seconds: int, *, mutation: str = "", fault: Fault | None = None
+) -> Mutant:
     """Runs the tasks until one notices."""
     undecided = False
     for task in _worth_running(block, mutation):
@@ -117,7 +119,7 @@ def _run(block: str, what: str, directory: Path, *, mutation: str = "", fault: F
         if fault is not None:
             faults.convert(block, task, fault, place / "faulty.il")
             source = (place / "faulty.il").read_text()
-        check = run_task(block, task, directory=place, mutation=mutation, source=source, seconds=SECONDS)
+        check = run_task(block, task, directory=place, mutation=mutation, source=source, seconds=seconds)
         if check.status == "fail":
             sentence = check.findings[0].sentence if check.findings else "the induction does not close"
             return Mutant(what, f"{task}: {sentence}", "killed")

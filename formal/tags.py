@@ -5,7 +5,7 @@ A specification that asked the cache's format whether tags are equal would follo
 
 from abc import ABC, abstractmethod
 
-from amaranth.hdl import C, Cat, Mux, Value
+from amaranth.hdl import Cat, Const, Mux, Value
 from amaranth.lib import data
 
 from nestwalk.bus.translation import Access
@@ -13,9 +13,11 @@ from nestwalk.config import IommuConfig
 from nestwalk.invalidation.command import Scope
 from nestwalk.lookup.cache_format import CacheFormat
 from nestwalk.lookup.configuration import ContextFormat, PasidFormat
+from nestwalk.lookup.guest_caches import GuestFormat
 from nestwalk.lookup.iotlb import PageFormat
+from nestwalk.lookup.structure_caches import StructureFormat
 
-__all__ = ["ComparedTags", "ContextTags", "PageTags", "PasidTags", "Tags"]
+__all__ = ["ComparedTags", "ContextTags", "GuestTags", "PageTags", "PasidTags", "StructureTags", "Tags"]
 
 PAGE_BITS = 45
 """Page number bits of an address that are stored one by one: address bits 56:12."""
@@ -40,7 +42,7 @@ class Tags(ABC):
 
     def allows(self, entry: data.View, key: data.View) -> Value:
         """Whether ``entry`` permits the access of ``key``."""
-        return Value.cast(1)
+        return Const(1)
 
     @abstractmethod
     def covers(self, invalidation: data.View, entry: data.View) -> Value:
@@ -93,9 +95,20 @@ class PageTags(Tags):
             (scope == Scope.GLOBAL)
             | ((scope == Scope.DOMAIN) & domain)
             | ((scope == Scope.PASID) & domain & pasid)
-            | ((scope == Scope.PAGE_IN_DOMAIN) & domain & (entry.first_stage | overlaps))
-            | ((scope == Scope.PAGE_IN_PASID) & domain & pasid & entry.first_stage & overlaps)
+            | ((scope == Scope.PAGE_IN_DOMAIN) & domain & (entry.first_stage | (overlaps & ~self._kept(invalidation))))
+            | (
+                (scope == Scope.PAGE_IN_PASID)
+                & domain
+                & pasid
+                & entry.first_stage
+                & overlaps
+                & ~self._kept(invalidation)
+            )
         )
+
+    def _kept(self, invalidation) -> Value:
+        """Whether page-selective invalidations keep such entries: none are kept in the IOTLB."""
+        return Const(0)
 
     def _overlaps(self, invalidation, entry, sign_position):
         """Whether the entry's page and the 2^AM pages of the invalidation have an address in common."""
@@ -106,6 +119,47 @@ class PageTags(Tags):
         ]
         agree.append((entry.page[PAGE_BITS - self._shift] == invalidation.page[SIGN]) | (mask > sign_position))
         return Cat(agree).all()
+
+
+class StructureTags(PageTags):
+    """Paging-structure caches by requester: as the IOTLB, but page-selective invalidations with IH keep them."""
+
+    def __init__(self, cfg: IommuConfig, level: int):
+        super().__init__(cfg, 9 * level)
+        self.format = StructureFormat(cfg, level)
+
+    def allows(self, entry, key):
+        return Const(1)
+
+    def _kept(self, invalidation):
+        return invalidation.hint
+
+
+class GuestTags(Tags):
+    """Nested TLB and second-stage paging-structure caches: DID, guest-physical address; PASID-based invalidations
+    and, of tables, page-selective ones with IH keep them."""
+
+    def __init__(self, cfg: IommuConfig, page_shift: int):
+        self.format = GuestFormat(cfg, page_shift)
+        self._shift = page_shift
+        self._cfg = cfg
+
+    def same(self, left, right):
+        return (left.domain_id == right.domain_id) & (left.page == right.page)
+
+    def covers(self, invalidation, entry):
+        scope, mask = invalidation.scope, invalidation.address_mask
+        domain = entry.domain_id == invalidation.domain_id[: self._cfg.domain_bits]
+        overlaps = Cat(
+            (entry.page[bit - self._shift] == invalidation.page[bit]) | (mask > bit)
+            for bit in range(self._shift, self._cfg.page_bits)
+        ).all()
+        kept = invalidation.hint if self._shift else Const(0)
+        return invalidation.iotlb & (
+            (scope == Scope.GLOBAL)
+            | ((scope == Scope.DOMAIN) & domain)
+            | ((scope == Scope.PAGE_IN_DOMAIN) & domain & overlaps & ~kept)
+        )
 
 
 class ContextTags(Tags):
@@ -172,7 +226,7 @@ class ComparedTags(Tags):
         return Cat(self.format.key_terms(left, self._key(right))).all()
 
     def allows(self, entry, key):
-        return Cat(C(1, 1), *self.format.grant_terms(entry, key)).all()
+        return Cat(Const(1, 1), *self.format.grant_terms(entry, key)).all()
 
     def covers(self, invalidation, entry):
         return self.format.reaches(invalidation) & Cat(self.format.invalidation_terms(entry, invalidation)).all()
@@ -182,5 +236,5 @@ class ComparedTags(Tags):
         if view.shape() == self.format.key:
             return view
         fields = self.format.key_of(view)
-        bits = Cat(fields[name] if name in fields else C(0, field.width) for name, field in self.format.key)
+        bits = Cat(fields[name] if name in fields else Const(0, field.width) for name, field in self.format.key)
         return data.View(self.format.key, bits)
