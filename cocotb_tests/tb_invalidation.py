@@ -188,7 +188,8 @@ async def run(dut, name: str, scalable: bool, edits: int) -> None:
     counts = sum((judge_life(life, before, tables.state) for life in lives), start=Counter())
     dut._log.info("%s: %d edits, %d cycles, %s", name, edits, bench.now(), dict(counts))
     assert compare_memory(bench, memory) == []
-    assert min(counts[what] for what in ("settled", "old", "new", "uncovered", "in flight")) > edits // 4
+    # Every kind of answer was judged; with two walk slots few requests are in flight.
+    assert min(counts[what] for what in ("settled", "old", "new", "uncovered", "in flight")) > edits // 10
 
 
 def judge_life(life: Life, before: Memory, state: UnitState) -> Counter[str]:

@@ -37,4 +37,6 @@ def test_axi_ports_of_the_unit(name: str, seed: int, tmp_path: Path):
         seed=seed,
     )
     cases = list(ElementTree.parse(tmp_path / "results.xml").iter("testcase"))
-    assert {case.get("name") for case in cases if len(case) == 0} == coroutines_of("tb_front")
+    unhappy = {"failure", "error", "skipped"}
+    passed = {case.get("name") for case in cases if not unhappy & {child.tag for child in case}}
+    assert passed == coroutines_of("tb_front")
