@@ -12,6 +12,7 @@ from nestwalk.bus.memory import MemoryIds
 from nestwalk.config import IommuConfig, preset
 
 from ..errors import UserError
+from ..rtl.build import UNIT
 from ..rtl.driver import Driver, Queue
 from ..rtl.memory import MemoryTiming
 from ..rtl.run import Progress, run_in_simulation
@@ -187,7 +188,7 @@ class Workload(ABC):
 
     name: ClassVar[str]
 
-    def measure(self, preset_name: str, seed: int, told: Progress | None = None) -> Outcome:
+    def measure(self, preset_name: str, seed: int, told: Progress | None = None, *, unit: str = UNIT) -> Outcome:
         """Run it in a simulation of its own.
 
         Parameters
@@ -198,6 +199,8 @@ class Workload(ABC):
             Of pages, PASIDs and orders.
         told : callable, optional
             Told what is done, of how much, and what.
+        unit : str
+            The component, ``package.module:Class``, with the core's ports.
 
         Raises
         ------
@@ -207,7 +210,7 @@ class Workload(ABC):
             When it breaks a protocol or stops.
         """
         target = f"{__name__}:{measure_in_simulation.__name__}"
-        return run_in_simulation(preset(preset_name), target, self, preset_name, seed, progress=told)
+        return run_in_simulation(preset(preset_name), target, self, preset_name, seed, unit=unit, progress=told)
 
     @abstractmethod
     async def run(self, session: Session) -> Outcome:

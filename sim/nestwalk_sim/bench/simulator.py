@@ -8,6 +8,7 @@ import numpy as np
 
 from nestwalk.config import preset
 
+from ..rtl.build import UNIT
 from ..rtl.run import Progress
 from .axi_ram import run_on_axi_ram
 from .platform import GIB, Platform, Requests
@@ -32,9 +33,9 @@ class Simulator(Workload):
     requests: int = 2048
     repetitions: int = 16
 
-    def measure(self, preset_name: str, seed: int, told: Progress | None = None) -> Outcome:
+    def measure(self, preset_name: str, seed: int, told: Progress | None = None, *, unit: str = UNIT) -> Outcome:
         """Both simulations, one after the other; errors as for the other workloads."""
-        ours = super().measure(preset_name, seed, told)
+        ours = super().measure(preset_name, seed, told, unit=unit)
         cfg = preset(preset_name)
         platform = Platform(f"{seed} {self.name}", cfg.haw, compact=True)
         requests = self._traffic(platform)

@@ -1,0 +1,1 @@
+"""Hardware around the unit that workloads need in simulation."""
