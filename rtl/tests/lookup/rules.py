@@ -9,7 +9,9 @@ from nestwalk.config import IommuConfig
 from nestwalk.formats.pasid import TranslationMode
 from nestwalk.invalidation.command import Invalidation, Scope
 from nestwalk.lookup.configuration import ContextFormat, PasidFormat
+from nestwalk.lookup.guest_caches import GuestFormat
 from nestwalk.lookup.iotlb import PageFormat
+from nestwalk.lookup.structure_caches import StructureFormat
 
 __all__ = [
     "EVERYTHING",
@@ -227,6 +229,94 @@ class IotlbRules(PageRules):
     def random_invalidation(self, rng):
         page = invalidation_page(self._tag_fields(rng)["page"])
         return super().random_invalidation(rng) | {"page": page, "address_mask": rng.choice([0, 1, 3, 9, 11, 18, 30])}
+
+
+class StructureRules(PageRules):
+    """`StructureFormat`: tables, which page-selective invalidations with IH set leave alone."""
+
+    def __init__(self, cfg: IommuConfig, level: int):
+        super().__init__(cfg, 9 * level)
+        self.format = StructureFormat(cfg, level)
+        self._page_bits = cfg.page_bits
+
+    def random_entry(self, rng):
+        entry = super().random_entry(rng)
+        tags = ("source_id", "pasid_valid", "pasid", "page", "domain_id", "first_stage")
+        return {name: entry[name] for name in tags} | {"table": rng.getrandbits(self._page_bits)}
+
+    def random_key(self, rng):
+        return self._tag_fields(rng)
+
+    def allows(self, entry, key):
+        return True
+
+    def key_for(self, entry):
+        return {name: entry[name] for name in ("source_id", "pasid_valid", "pasid", "page")}
+
+    def covers(self, entry, invalidation):
+        by_page = invalidation["scope"] in (Scope.PAGE_IN_PASID, Scope.PAGE_IN_DOMAIN)
+        # A page of a domain takes all first-stage entries of the domain, tables too (§5.3).
+        whole_domain = invalidation["scope"] is Scope.PAGE_IN_DOMAIN and entry["first_stage"]
+        if by_page and invalidation["hint"] and not whole_domain:
+            return False
+        return super().covers(entry, invalidation)
+
+
+class GuestRules(CacheRules):
+    """`GuestFormat`: what a domain's second stage says of guest-physical pages, or where its tables are."""
+
+    SCOPES = [
+        *([("iotlb", Scope.PAGE_IN_DOMAIN)] * 6),
+        ("iotlb", Scope.DOMAIN),
+        ("iotlb", Scope.GLOBAL),
+        ("iotlb", Scope.PASID),
+        ("iotlb", Scope.PAGE_IN_PASID),
+        ("context", Scope.GLOBAL),
+        ("pasid_cache", Scope.DOMAIN),
+    ]
+
+    def __init__(self, cfg: IommuConfig, shift: int):
+        self.shift = shift
+        self.format = GuestFormat(cfg, shift)
+        self._page_bits = cfg.page_bits
+
+    def random_key(self, rng):
+        base = rng.choice([0, 1 << self._page_bits - 1])
+        return {"domain_id": rng.choice(DOMAINS), "page": base + (rng.randrange(16) << self.shift) >> self.shift}
+
+    def random_entry(self, rng):
+        leaf = {"read": rng.getrandbits(1), "write": rng.getrandbits(1), "size": rng.choice(list(PageSize))}
+        target = {"target": rng.getrandbits(self._page_bits)}
+        return self.random_key(rng) | target | ({} if self.shift else leaf)
+
+    def random_invalidation(self, rng):
+        page = self.random_key(rng)["page"] << self.shift
+        return random_invalidation(rng, self.SCOPES, self.shift) | {"page": page}
+
+    def tag(self, item):
+        return item["domain_id"], item["page"]
+
+    def reaches(self, invalidation):
+        # Invalidations by PASID are of first-stage entries (§5.3): the second stage's stay.
+        by_domain = (Scope.GLOBAL, Scope.DOMAIN, Scope.PAGE_IN_DOMAIN)
+        return "iotlb" in invalidation and invalidation["scope"] in by_domain
+
+    def covers(self, entry, invalidation):
+        scope = invalidation["scope"]
+        if not self.reaches(invalidation) or scope is Scope.GLOBAL:
+            return self.reaches(invalidation)
+        if entry["domain_id"] != invalidation["domain_id"] % 16:
+            return False
+        if scope is Scope.DOMAIN or (self.shift and invalidation["hint"]):
+            return scope is Scope.DOMAIN
+        size = 1 << max(self.shift, invalidation["address_mask"])
+        return (entry["page"] << self.shift) // size == invalidation["page"] // size
+
+    def key_for(self, entry):
+        return {name: entry[name] for name in ("domain_id", "page")}
+
+    def aim(self, invalidation, entry):
+        return super().aim(invalidation, entry) | {"page": entry["page"] << self.shift}
 
 
 class ContextRules(CacheRules):
