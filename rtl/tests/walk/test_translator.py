@@ -113,7 +113,7 @@ class Judge:
             found = response.address & ~0xFFF if response.granted else None
             fitting = [version for version in versions if version.target == found]
             assert any(self.allowed(version, accepted, answered) for version in fitting), (
-                f"{request} accepted at {accepted}, answered at {answered} with {found}: {fitting}"
+                f"{request} accepted at {accepted}, answered at {answered} with {found} ({response.fault}): {fitting}"
             )
             assert not response.granted or response.address & 0xFFF == request.address & 0xFFF
             self.stale += all(version.end is not None and version.end < answered for version in fitting)
