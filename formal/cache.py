@@ -237,14 +237,22 @@ class CacheSpec(Spec):
             self.claim(m, f"Every {name} is taken within {bound} cycles.", waited < bound, task="progress")
 
     def _narrow(self, m):
-        """Leaves the search for covers two entries to fill and the key of one to look up."""
+        """Leaves the search for covers few values: what is reached with these is reached."""
         if self.task != "cover":
             return
-        other = constant(m, self.tags.format.entry, "other")
-        fill = Value.cast(self.dut.fill.payload)
-        one_of_two = (fill == Value.cast(self.entry)) | (fill == Value.cast(other))
-        self.assume(m, "Fills store one of two entries.", implies(self.dut.fill.valid, one_of_two))
-        same = [self.dut.key[name] == value for name, value in self.tags.format.key_of(self.entry).items()]
+        tags = self.tags.format.key_of(self.entry)
+        vary = next(iter(tags))  # the tag that tells entries apart
+        fill, offered = self.dut.fill.payload, self.dut.invalidations.payload
+        for name, _ in self.tags.format.entry:
+            entry, filled = Value.cast(self.entry[name]), Value.cast(fill[name])
+            self.assume(m, "The watched entry is one.", ~entry.any() if name in tags else entry.all())
+            free_bits = 3 if name == vary else 0 if name in tags else 1
+            self.assume(m, "Fills are alike.", filled[free_bits:] == entry[free_bits:])
+        for name, _ in Invalidation.as_shape():
+            field = Value.cast(offered[name])
+            if name in ("domain_id", "source_id", "pasid", "page", "address_mask"):
+                self.assume(m, "Fields of invalidations are all zeros or all ones.", field.all() | ~field.any())
+        same = [self.dut.key[name] == value for name, value in tags.items()]
         self.assume(m, "Look-ups ask for the watched entry.", Cat(same).all())
 
     def _covers(self, m, said, taken, replaced, covered):
