@@ -130,7 +130,16 @@ def test_a_page_that_reaches_the_interrupt_range_vouches_for_4_kib_only():
     dut = WalkResults(CFG)
     cases = []
     for size, width in ((PageSize.SIZE_4K, 12), (PageSize.SIZE_2M, 21), (PageSize.SIZE_1G, 30)):
-        for host in (0xFEDF_F000, 0xFEC0_0000, 0xFEA0_0000, 0xFF00_0000, 0xC000_0000, 0xBFFF_F000, 0x3EE0_0000):
+        for host in (
+            0xFEDF_F000,
+            0xFEF4_5000,
+            0xFEC0_0000,
+            0xFEA0_0000,
+            0xFF00_0000,
+            0xC000_0000,
+            0xBFFF_F000,
+            0x3EE0_0000,
+        ):
             first = host >> width << width
             reaches = first < 0xFEF0_0000 and first + (1 << width) > 0xFEE0_0000
             cases.append((host, size, PageSize.SIZE_4K if reaches else size))

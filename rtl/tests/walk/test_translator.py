@@ -172,3 +172,36 @@ def test_pages_change_under_traffic(rng):
     print(f"{bench.now} cycles, {hits} answers, {judge.stale} of them older than the tables")
     assert len(judge.judged) == len(judge.asked)
     assert judge.stale
+
+
+def test_a_miss_that_waits_with_a_table_in_hand_forgets_it(rng):
+    """All slots are taken while the table moves; the walk that begins afterwards must not begin at the old one."""
+    cfg = CFG.replace(walk_slots=2)
+    world = World(cfg, rng)
+    bench = TranslatorBench(cfg, world.memory, rng, latency=range(1, 3), stall=0.0)
+    bench.state = world.state
+    page, neighbour = world.pages[0][1], world.pages[0][2]
+    assert page.address >> 21 == neighbour.address >> 21
+
+    async def testbench(ctx):
+        await bench.cycles(ctx, 40)
+        for _ in range(2):  # the second time with the PASID entry cached
+            await bench.translate(ctx, neighbour.request(rng))
+        bench.stall = 1.0  # nobody takes answers, so walks keep their slots
+        for number in range(cfg.walk_slots):
+            bench.request(Request(page.source_id, 9, number << 12))
+        await bench.cycles(ctx, 120)
+        tag = bench.request(page.request(rng))
+        await bench.cycles(ctx, 20)
+        world.change(page, bench.now, moves=True)
+        number = bench.invalidate(page.invalidation(rng, moved=True))
+        while number not in bench.invalidated:
+            await bench.cycle(ctx)
+        bench.stall = 0.0
+        await bench.finish(ctx)
+        target = page.versions[-1].target
+        for response in (bench.answers[tag][1], await bench.translate(ctx, page.request(rng))):
+            assert (response.address & ~0xFFF if response.granted else None) == target
+
+    bench.run(testbench)
+    assert bench.memory.log

@@ -127,11 +127,12 @@ class World:
                 pages.append(page)
         return tables, pages
 
-    def change(self, page: Page, now: int) -> bool:
+    def change(self, page: Page, now: int, *, moves: bool | None = None) -> bool:
         """Map a page elsewhere, or nowhere, perhaps in a new copy of its table; the value says whether in a new one."""
         ((tables, place),) = page.changes()
         address = page.guest if page.second else page.address
-        moves = self.rng.random() < 0.4
+        if moves is None:
+            moves = self.rng.random() < 0.4
         if moves:
             table = tables.space.new_pages()
             content = self.memory.read(place.host & -SIZE, SIZE)
