@@ -9,7 +9,7 @@ import numpy as np
 from ..model import Access
 from ..rtl.build import UNIT
 from ..rtl.run import Progress
-from .hardware.axi_port import AXI_PORT
+from .hardware.axi_port import AXI_PORT, AxiPort
 from .platform import MIB, Requests
 from .session import Outcome, Session, Timing, Workload
 
@@ -70,9 +70,8 @@ class HitLatency(_Hits):
         return Outcome({"cycles": float(np.median(timing.latencies)), "cycles_worst": float(timing.latencies.max())})
 
     def joined(self, core: Outcome, axi: Outcome) -> Outcome:
-        figures = {
-            f"{port}_{name}": o.figures[name] for name in core.figures for port, o in (("core", core), ("axi", axi))
-        }
+        figures = {f"core_{name}": value for name, value in core.figures.items()}
+        figures |= {f"axi_{name}": value - AxiPort.DELAY for name, value in axi.figures.items()}
         return Outcome(figures, core.notes + axi.notes)
 
 
