@@ -38,6 +38,11 @@ class Block:
         """The depth table."""
         return self._spec.TASKS
 
+    @property
+    def promises(self) -> str:
+        """What is proved and what is assumed, in English."""
+        return self._spec.__doc__ or ""
+
     def specification(self, task: str) -> Spec:
         """The specification for one of the tasks."""
         return self._spec(task, **self._parameters)

@@ -117,7 +117,8 @@ class CacheSpec(Spec):
         replaced = taken & self.tags.same(stored, entry)
         covered = invalidations.valid & self.tags.covers(invalidations.payload, entry)
 
-        self.known, self.resident = known, resident = Signal(), Signal()
+        self.known = known = Signal()
+        self.resident = resident = Signal()
         evicted = dut.evicted & ~past(m, said)
         with m.If(covered & invalidations.ready):
             m.d.sync += known.eq(0)
