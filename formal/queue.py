@@ -1,6 +1,6 @@
 """What the queue of stream items promises."""
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 
 from nestwalk.bus.queue import Queue
 
@@ -79,24 +79,25 @@ class QueueSpec(Spec):
             behind = self._stored(m, ahead)
         else:
             return
-        self.claim(
-            m, "The followed item is stored behind those ahead of it.", implies(following & ~first, behind == item)
-        )
+        here = following if self._depth > 2 else following & ~first
+        self.claim(m, "The followed item is stored behind those ahead of it.", implies(here, behind == item))
         self.cover(m, "An item goes in behind others and comes out.", past(m, following & (ahead != 0)) & first & take)
 
     def _stored(self, m, ahead):
-        """The stored item with ``ahead`` items ahead of it, of which one is in the output register."""
-        dut, rows = self.dut, self._depth - 1
-        place = Signal(range(2 * self._depth))
-        m.d.comb += place.eq(dut._head + ahead - 1)
+        """The stored item with ``ahead`` items ahead of it."""
+        dut, rows = self.dut, self._depth
+
+        def row(distance):
+            """The row so far behind the head, going round."""
+            place = Signal(range(2 * rows))
+            m.d.comb += place.eq(dut._head + distance)
+            return Mux(place >= rows, place - rows, place)
+
         self.claim(m, "The pointers name rows.", (dut._head < rows) & (dut._tail < rows))
-        stored = Mux(dut.level == 0, Const(0), dut.level - 1)
-        end = Signal(range(2 * self._depth))
-        m.d.comb += end.eq(dut._head + stored)
         self.claim(
             m,
             "The tail is as many rows behind the head as are stored.",
-            dut._tail == Mux(end >= rows, end - rows, end)[: len(dut._tail)],
+            dut._tail == row(dut.level)[: len(dut._tail)],
         )
         self.cover(m, "The pointers wrap.", (dut._tail == 0) & past(m, dut._tail == rows - 1))
-        return Array(self.platform.rows(dut._ram))[Mux(place >= rows, place - rows, place)]
+        return Array(self.platform.rows(dut._ram))[row(ahead)]
