@@ -1,13 +1,13 @@
 """What the queue of stream items promises."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal, Value
 
 from nestwalk.bus.queue import Queue
 
 from .lib import free, held_until_taken, implies, past, since
 from .spec import Mode, Spec, Task
 
-__all__ = ["QueueSpec"]
+__all__ = ["QueueSpec", "knows_its_level"]
 
 ITEM_BITS = 4
 """The queue never looks at an item: a few bits stand for any width."""
@@ -101,3 +101,9 @@ class QueueSpec(Spec):
         )
         self.cover(m, "The pointers wrap.", (dut._tail == 0) & past(m, dut._tail == rows - 1))
         return Array(self.platform.rows(dut._ram))[row(ahead)]
+
+
+def knows_its_level(queue: Queue) -> Value:
+    """What specifications of blocks around a queue claim, and `QueueSpec` proves: its registers agree."""
+    level = queue.level <= queue.depth
+    return level & (queue.o.valid == (queue.level != 0)) & (queue.i.ready == (queue.level != queue.depth))

@@ -8,6 +8,7 @@ from nestwalk.config import IommuConfig
 from nestwalk.walk.update import MAX_TRIES, EntryUpdate
 
 from .lib import free, held_until_taken, implies, past
+from .queue import knows_its_level
 from .spec import Mode, Spec, Task
 
 __all__ = ["EntryUpdateSpec"]
@@ -86,8 +87,8 @@ class EntryUpdateSpec(Spec):
         )
         self.claim(
             m,
-            "What is written is the entry with the bits of the mask set, in both halves.",
-            implies(write.valid, write.p.data == (entry | request.mask).replicate(2)),
+            "What is written is the entry with the bits of the mask set.",
+            implies(write.valid, write.p.data == (entry | request.mask)),
         )
         lost = written & (reply == AxiResponse.OKAY)
         self._answer(m, request, entry, matches, have_read, written, reply, lost, tries)
@@ -158,6 +159,7 @@ class EntryUpdateSpec(Spec):
             "What was read is kept.": implies(evaluating, have_read & ~written & (dut._entry == entry)),
             "A failure of the read is kept.": implies(evaluating, dut._failed == (reply != AxiResponse.EXOKAY)),
             "The comparison is kept.": implies(states["DECIDE"], dut._done == compared),
+            "The queue knows what it holds.": knows_its_level(dut._queue),
             "A request is worked on.": implies(~states["READ"], dut._queue.o.valid),
             "A write follows a read that matches.": implies(
                 states["WRITE"] | states["WRITTEN"], matches & ~written & ~dut._failed & (reply == AxiResponse.EXOKAY)

@@ -106,7 +106,7 @@ class EntryUpdate(wiring.Component):
             self.write.request.p.address.eq(request.address),
             self.write.request.p.size.eq(3),
             self.write.request.p.exclusive.eq(1),
-            self.write.request.p.data.eq(entry.replicate(2)),
+            self.write.request.p.data.eq(entry),
             self.response.p.slot.eq(request.slot),
             self.response.p.data.eq(entry),
             self.response.p.failed.eq(failed),
