@@ -63,7 +63,7 @@ class BlockedReads(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.waiting = waiting = Queue(index_shape(self._cfg), self._cfg.dma_translations + 1)
+        m.submodules.waiting = waiting = Queue(index_shape(self._cfg), self._cfg.dma_translations)
         wiring.connect(m, wiring.flipped(self.read), waiting.i)
         sent = Signal(8)
         beat = self.beat.payload

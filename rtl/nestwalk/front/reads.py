@@ -136,7 +136,7 @@ class Reads(wiring.Component):
     def _number(self, m: Module, freed, freed_index):
         """Give out free numbers, all of them in the cycles after reset, later those that are freed."""
         count = self._cfg.dma_translations
-        m.submodules.numbers = numbers = Queue(index_shape(self._cfg), count + 1)
+        m.submodules.numbers = numbers = Queue(index_shape(self._cfg), count)
         unused = Signal(range(count + 1), init=count)
         m.d.comb += [
             numbers.i.valid.eq(freed | (unused != 0)),
