@@ -5,7 +5,7 @@ from amaranth.hdl import Module, Mux, Signal
 from nestwalk.bus.axi import AxiResponse
 from nestwalk.bus.memory import MemoryIds
 from nestwalk.config import IommuConfig
-from nestwalk.walk.update import MAX_TRIES, EntryUpdate
+from nestwalk.walk.update import MAX_TRIES, EntryUpdate, settable_bits
 
 from .lib import free, held_until_taken, implies, past
 from .queue import knows_its_level
@@ -17,11 +17,11 @@ __all__ = ["EntryUpdateSpec"]
 class EntryUpdateSpec(Spec):
     """An entry is written only as the second half of an exclusive pair whose first half read what was expected (§3.8).
 
-    What is written is the entry that was read with the bits of the mask set, at the address that was read. An answer
+    What is written is the entry that was read with the bits of the mask set, at the address that was read. What is written is the entry that was read with the bits of the mask set, at the address that was read. An answer
     without ``failed`` says what the entry is: as read, if that is not what was expected, or as written, if memory
     confirmed it. ``failed`` is answered when the memory has no monitor or an error, and after `MAX_TRIES` writes that
-    lost. Assumed: a request stays offered until it is taken; memory answers only what it was asked, with any data and
-    response.
+    lost. Assumed: a request names an aligned entry and accessed and dirty bits, and stays offered until it is taken;
+    memory answers only what it was asked, with any data and response.
 
     Parameters
     ----------
@@ -46,6 +46,11 @@ class EntryUpdateSpec(Spec):
         free(m, data.valid, data.payload, done.valid, done.payload)
         self.assume(m, "A request stays offered, unchanged, until it is taken.", held_until_taken(m, dut.request))
 
+        asked = dut.request
+        rest = ~sum(1 << bit for bit in settable_bits(self._cfg))
+        self.assume(m, "Entries are aligned.", implies(asked.valid, asked.p.address[:3] == 0))
+        self.assume(m, "Only accessed and dirty bits are set.", implies(asked.valid, (asked.p.mask & rest) == 0))
+
         # Where the pair stands, from what passes at the ports.
         reading, have_read, writing, written = Signal(), Signal(), Signal(), Signal()
         entry, came = Signal(64), data.p.data.word_select(read.p.address[3], 64)
@@ -65,7 +70,7 @@ class EntryUpdateSpec(Spec):
         with m.If(answers):
             m.d.sync += [have_read.eq(0), written.eq(0), tries.eq(0)]
 
-        request = dut._queue.o.p
+        request = dut._request
         offered = dut._queue.o.valid
         matches = have_read & (entry == request.expected)
         user = MemoryIds(self._cfg).update
