@@ -17,7 +17,7 @@ __all__ = ["EntryUpdateSpec"]
 class EntryUpdateSpec(Spec):
     """An entry is written only as the second half of an exclusive pair whose first half read what was expected (§3.8).
 
-    What is written is the entry that was read with the bits of the mask set, at the address that was read. What is written is the entry that was read with the bits of the mask set, at the address that was read. An answer
+    What is written is the entry that was read with the bits of the mask set, at the address that was read. An answer
     without ``failed`` says what the entry is: as read, if that is not what was expected, or as written, if memory
     confirmed it. ``failed`` is answered when the memory has no monitor or an error, and after `MAX_TRIES` writes that
     lost. Assumed: a request names an aligned entry and accessed and dirty bits, and stays offered until it is taken;

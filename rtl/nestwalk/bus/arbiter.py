@@ -95,7 +95,7 @@ def lowest(bits) -> Value:
     return bits & ~(bits - 1)
 
 
-def selected(grant: Value, items: Iterable[Value | ValueCastable]) -> Value:
+def selected(grant: Iterable[Value], items: Iterable[Value | ValueCastable]) -> Value:
     """The bits of the item whose bit of ``grant`` is set; at most one is. 0 if none is."""
     values = [Value.cast(item) for item in items]
     return reduce(operator.or_, (value & bit.replicate(len(value)) for bit, value in zip(grant, values, strict=True)))
