@@ -23,7 +23,7 @@ class QueueSpec(Spec):
 
     Parameters
     ----------
-    depth : int
+    depth, cleared
         Of the queue.
     """
 
@@ -32,12 +32,13 @@ class QueueSpec(Spec):
         "cover": Task(Mode.COVER, 16, "fill the queue, empty it, and let its pointers wrap"),
     }
 
-    def __init__(self, task: str, depth: int):
+    def __init__(self, task: str, depth: int, *, cleared: bool = False):
         self._depth = depth
+        self._cleared = cleared
         super().__init__(task)
 
     def specify(self, m: Module):
-        self.dut = dut = Queue(ITEM_BITS, self._depth)
+        self.dut = dut = Queue(ITEM_BITS, self._depth, cleared=self._cleared)
         self.expose(m, "dut", dut)
         free(m, dut.i.valid, dut.i.payload, dut.o.ready)
         put, take = dut.i.valid & dut.i.ready, dut.o.valid & dut.o.ready
@@ -49,6 +50,8 @@ class QueueSpec(Spec):
         self.claim(m, "An item is offered exactly while the queue holds one.", dut.o.valid == (level != 0))
         self.claim(m, "An item is accepted exactly while there is room.", dut.i.ready == (level != self._depth))
         self.claim(m, "An offered item stays unchanged until it is taken.", held_until_taken(m, dut.o))
+        if self._cleared:
+            self.claim(m, "An empty queue shows zeros.", implies(~dut.o.valid, dut.o.payload == 0))
         self._follow(m, put, take)
 
         full = past(m, dut.level == self._depth)

@@ -26,6 +26,8 @@ class Queue(wiring.Component):
         Shape of an item.
     depth : int
         Number of items, at least 1.
+    cleared : bool
+        The payload is 0 while the queue is empty. Not for more than 2 items.
 
     Members
     -------
@@ -36,13 +38,16 @@ class Queue(wiring.Component):
     Raises
     ------
     ValueError
-        When ``depth`` is less than 1.
+        When ``depth`` is less than 1, or more than 2 with ``cleared``.
     """
 
-    def __init__(self, shape, depth: int):
+    def __init__(self, shape, depth: int, *, cleared: bool = False):
         if depth < 1:
             raise ValueError(f"a queue holds at least 1 item, not {depth}")
+        if cleared and depth > 2:
+            raise ValueError(f"a queue that is cleared holds at most 2 items, not {depth}")
         self.depth = depth
+        self._cleared = cleared
         self._shape = shape
         super().__init__(
             {"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "level": Out(range(depth + 1))}
@@ -79,6 +84,9 @@ class Queue(wiring.Component):
                 m.d.sync += held.eq(self.i.payload)
         with m.If(~self.o.valid | self.o.ready):
             m.d.sync += oldest.eq(following)
+            if self._cleared:
+                with m.If(room & ~self.i.valid):
+                    m.d.sync += Value.cast(oldest).eq(0)
 
     def _store(self, m: Module, *, put, take):
         m.submodules.ram = self._ram = ram = memory.Memory(shape=self._shape, depth=self.depth, init=[])

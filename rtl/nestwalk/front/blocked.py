@@ -16,16 +16,21 @@ BLOCKED = AxiResponse.SLVERR
 """Response to blocked bursts. The address was decoded and the unit itself refuses, which is a subordinate's error;
 DECERR remains what an interconnect behind ``out`` says of a host address where nothing is."""
 
+PAUSE = 8
+"""Cycles between two questions, each of which holds up the data of other reads by a cycle."""
+
 
 class BlockedReads(wiring.Component):
     """Answers one blocked read after the other, as many beats as were asked for, all zeros.
 
     ::
 
-        read --> Queue --> WAIT --not busy--> ANSWER --last beat--> GONE --gone--> WAIT
+        read --> Queue --> WAIT -> ASK -> LOOK -> JUDGE --not busy--> ANSWER --last beat--> GONE --gone--> WAIT
+                            ^                       |
+                            `-------- PAUSE <-------'  busy
 
-    WAIT lasts until all earlier reads of the same id have been answered by ``out``; later ones do not go out before
-    GONE.
+    A read is answered when all earlier reads of the same id have been answered by ``out``; later ones do not go out
+    before GONE.
 
     Parameters
     ----------
@@ -37,8 +42,8 @@ class BlockedReads(wiring.Component):
         Always taken: there is room for ``dma_translations``.
     index, burst : Out, In(Burst)
         The read that is to be answered next, and what it asked for.
-    busy : In(1)
-        Whether reads of its id are outstanding.
+    ask, busy : Out(1), In(1)
+        Asks, for one cycle in at most `PAUSE`, whether reads of its id are outstanding; answered two cycles later.
     beat : Out(stream of ReadBeat)
     answered, gone : Out(1), In(1)
         The last beat has been taken; acknowledged by ``gone``.
@@ -53,6 +58,7 @@ class BlockedReads(wiring.Component):
                 "read": In(stream.Signature(index_shape(cfg))),
                 "index": Out(index_shape(cfg)),
                 "burst": In(Burst(cfg)),
+                "ask": Out(1),
                 "busy": In(1),
                 "beat": Out(stream.Signature(ReadBeat(cfg))),
                 "answered": Out(1),
@@ -66,6 +72,7 @@ class BlockedReads(wiring.Component):
         m.submodules.waiting = waiting = Queue(index_shape(self._cfg), self._cfg.dma_translations)
         wiring.connect(m, wiring.flipped(self.read), waiting.i)
         sent = Signal(8)
+        pause = Signal(range(PAUSE))
         beat = self.beat.payload
         m.d.comb += [
             self.index.eq(waiting.o.payload),
@@ -79,8 +86,21 @@ class BlockedReads(wiring.Component):
         with m.FSM():
             with m.State("WAIT"):
                 m.d.sync += sent.eq(0)
-                with m.If(waiting.o.valid & ~self.busy):
-                    m.next = "ANSWER"
+                with m.If(waiting.o.valid):
+                    m.next = "ASK"
+            with m.State("ASK"):
+                m.d.comb += self.ask.eq(1)
+                m.next = "LOOK"
+            with m.State("LOOK"):
+                m.next = "JUDGE"
+            with m.State("JUDGE"):
+                m.next = "ANSWER"
+                with m.If(self.busy):
+                    m.next = "PAUSE"
+            with m.State("PAUSE"):
+                m.d.sync += pause.eq(pause + 1)
+                with m.If(pause == PAUSE - 1):
+                    m.next = "WAIT"
             with m.State("ANSWER"):
                 m.d.comb += self.beat.valid.eq(1)
                 with m.If(self.beat.ready):

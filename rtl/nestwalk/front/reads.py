@@ -122,7 +122,8 @@ class Reads(wiring.Component):
             blocked.read.payload.eq(chosen_index),
             bursts.index[1].eq(blocked.index),
             blocked.burst.eq(bursts.word[1]),
-            outstanding.asked_id.eq(blocked.burst["id"]),
+            outstanding.ask.eq(blocked.ask),
+            outstanding.ask_id.eq(blocked.burst["id"]),
             blocked.busy.eq(outstanding.busy),
             order.answered.eq(blocked.answered),
             order.answered_index.eq(blocked.index),
@@ -149,21 +150,26 @@ class Reads(wiring.Component):
             m.d.sync += unused.eq(unused - 1)
 
     def _answer(self, m: Module, blocked: BlockedReads, outstanding: Outstanding):
-        m.submodules.beats = beats = Queue(ReadBeat(self._cfg), 2)
-        wiring.connect(m, beats.o, wiring.flipped(self.beat))
-        of_blocked = Signal()
-        m.d.sync += of_blocked.eq(blocked.beat.valid & ~of_blocked)
-        with m.If(of_blocked):
+        """Answer with what ``out`` answers and, in turn, with the beats of blocked reads, whose data are zeros."""
+        m.submodules.beats = beats = Queue(ReadBeat(self._cfg), 2, cleared=True)
+        of_blocked = Signal()  # as soon as the queue is empty
+        waits = Signal()  # what ``out`` answers
+        m.d.sync += of_blocked.eq(blocked.beat.valid & ~(of_blocked & blocked.beat.ready))
+        m.d.comb += [
+            waits.eq(of_blocked | blocked.ask),
+            beats.i.valid.eq(self.out_beat.valid & ~waits),
+            beats.i.payload.eq(self.out_beat.payload),
+            self.out_beat.ready.eq(beats.i.ready & ~waits),
+            self.beat.valid.eq(beats.o.valid | of_blocked),
+            self.beat.payload.eq(beats.o.payload),
+            beats.o.ready.eq(self.beat.ready),
+            blocked.beat.ready.eq(self.beat.ready & of_blocked & ~beats.o.valid),
+        ]
+        with m.If(~beats.o.valid):
             m.d.comb += [
-                beats.i.valid.eq(blocked.beat.valid),
-                beats.i.payload.eq(blocked.beat.payload),
-                blocked.beat.ready.eq(beats.i.ready),
-            ]
-        with m.Else():
-            m.d.comb += [
-                beats.i.valid.eq(self.out_beat.valid),
-                beats.i.payload.eq(self.out_beat.payload),
-                self.out_beat.ready.eq(beats.i.ready),
+                self.beat.payload.id.eq(blocked.beat.payload.id),
+                self.beat.payload.resp.eq(blocked.beat.payload.resp),
+                self.beat.payload.last.eq(blocked.beat.payload.last),
             ]
         m.d.comb += [
             outstanding.leave.eq(self.out_beat.valid & self.out_beat.ready & self.out_beat.payload.last),
