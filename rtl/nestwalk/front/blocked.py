@@ -1,16 +1,16 @@
 """Answers to reads that the core has blocked."""
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.axi import AxiResponse
 from ..bus.generations import Leave
 from ..bus.queue import Queue
 from ..config import IommuConfig
-from .signature import Burst, ReadBeat, index_shape
+from .signature import ReadBeat, index_shape
 
-__all__ = ["BLOCKED", "BlockedReads"]
+__all__ = ["BLOCKED", "BlockedRead", "BlockedReads"]
 
 BLOCKED = AxiResponse.SLVERR
 """Response to blocked bursts. The address was decoded and the unit itself refuses, which is a subordinate's error;
@@ -18,6 +18,13 @@ DECERR remains what an interconnect behind ``out`` says of a host address where 
 
 PAUSE = 8
 """Cycles between two questions, each of which holds up the data of other reads by a cycle."""
+
+
+class BlockedRead(data.StructLayout):
+    """The read number ``index``, and what its answer is made of."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"index": index_shape(cfg), "id": cfg.id_width, "len": 8, "generation": 1})
 
 
 class BlockedReads(wiring.Component):
@@ -38,10 +45,10 @@ class BlockedReads(wiring.Component):
 
     Attributes
     ----------
-    read : In(stream of index)
+    read : In(stream of BlockedRead)
         Always taken: there is room for ``dma_translations``.
-    index, burst : Out, In(Burst)
-        The read that is to be answered next, and what it asked for.
+    next : Out(BlockedRead)
+        The read that is to be answered next.
     ask, busy : Out(1), In(1)
         Asks, for one cycle in at most `PAUSE`, whether reads of its id are outstanding; answered two cycles later.
     beat : Out(stream of ReadBeat)
@@ -55,9 +62,8 @@ class BlockedReads(wiring.Component):
         self._cfg = cfg
         super().__init__(
             {
-                "read": In(stream.Signature(index_shape(cfg))),
-                "index": Out(index_shape(cfg)),
-                "burst": In(Burst(cfg)),
+                "read": In(stream.Signature(BlockedRead(cfg))),
+                "next": Out(BlockedRead(cfg)),
                 "ask": Out(1),
                 "busy": In(1),
                 "beat": Out(stream.Signature(ReadBeat(cfg))),
@@ -69,18 +75,18 @@ class BlockedReads(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.waiting = waiting = Queue(index_shape(self._cfg), self._cfg.dma_translations)
+        m.submodules.waiting = waiting = Queue(BlockedRead(self._cfg), self._cfg.dma_translations)
         wiring.connect(m, wiring.flipped(self.read), waiting.i)
         sent = Signal(8)
         pause = Signal(range(PAUSE))
         beat = self.beat.payload
         m.d.comb += [
-            self.index.eq(waiting.o.payload),
-            beat.id.eq(self.burst["id"]),
+            self.next.eq(waiting.o.payload),
+            beat.id.eq(self.next["id"]),
             beat.resp.eq(BLOCKED),
-            beat.last.eq(sent == self.burst["len"]),
+            beat.last.eq(sent == self.next["len"]),
             self.left.valid.eq(self.gone),
-            self.left.generation.eq(self.burst.generation),
+            self.left.generation.eq(self.next.generation),
             waiting.o.ready.eq(self.gone),
         ]
         with m.FSM():

@@ -76,7 +76,7 @@ class Reads(wiring.Component):
         m.submodules.order = order = ReadOrder(cfg)
         m.submodules.blocked = blocked = BlockedReads(cfg)
         m.submodules.outstanding = outstanding = Outstanding(cfg)
-        m.submodules.bursts = bursts = Table(cfg, Burst(cfg), readers=2)
+        m.submodules.bursts = bursts = Table(cfg, Burst(cfg))
         m.submodules.addresses = addresses = Table(cfg, cfg.haw)
         m.d.comb += [
             bursts.write.eq(self.accept),
@@ -119,18 +119,19 @@ class Reads(wiring.Component):
 
         m.d.comb += [
             blocked.read.valid.eq(chosen & chosen_blocked),
-            blocked.read.payload.eq(chosen_index),
-            bursts.index[1].eq(blocked.index),
-            blocked.burst.eq(bursts.word[1]),
+            blocked.read.payload.index.eq(chosen_index),
+            blocked.read.payload.id.eq(burst["id"]),
+            blocked.read.payload.len.eq(burst["len"]),
+            blocked.read.payload.generation.eq(burst.generation),
             outstanding.ask.eq(blocked.ask),
-            outstanding.ask_id.eq(blocked.burst["id"]),
+            outstanding.ask_id.eq(blocked.next["id"]),
             blocked.busy.eq(outstanding.busy),
             order.answered.eq(blocked.answered),
-            order.answered_index.eq(blocked.index),
+            order.answered_index.eq(blocked.next.index),
             blocked.gone.eq(blocked.answered & ~sent),  # one number is returned at a time
             order.gone.eq(blocked.gone),
         ]
-        self._number(m, sent | blocked.gone, Mux(sent, chosen_index, blocked.index))
+        self._number(m, sent | blocked.gone, Mux(sent, chosen_index, blocked.next.index))
         self._answer(m, blocked, outstanding)
         return m
 
