@@ -104,6 +104,7 @@ class BlockCache(wiring.Component):
         self._filling = Signal()  # a fill has begun and is not written yet
         self._writing = Signal()
         self._write_rows = [Signal(self._index_bits, name=f"write_row_{way}", reset_less=True) for way in ways]
+        self._outputs = [Signal(self.format.entry, name=f"row_output_{way}", reset_less=True) for way in ways]
         # What a row was read for: while it leaves the RAM, is compared, and is decided upon.
         self._stages = [
             {
@@ -113,13 +114,14 @@ class BlockCache(wiring.Component):
             }
             for n in range(3)
         ]
-        lookups = [memory.read_port() for memory in self._memories]
-        reads = [memory.read_port() for memory in self._memories]
+        # The output registers of the RAM are registers of ours: so the tools heed ``no_rw_check``.
+        lookups = [memory.read_port(domain="comb") for memory in self._memories]
+        reads = [memory.read_port(domain="comb") for memory in self._memories]
         writes = [memory.write_port() for memory in self._memories]
         self._elaborate_lookup(m, lookups, writes)
         self._elaborate_questions(m)
         self._elaborate_reads(m, reads, writes)
-        self._elaborate_decision(m, [read.data for read in reads], writes)
+        self._elaborate_decision(m, writes)
         return m
 
     def _elaborate_lookup(self, m, ports, writes):
@@ -136,9 +138,10 @@ class BlockCache(wiring.Component):
             terms = [fetched.valid & settled[1] & ~clash[1], *self.format.key_terms(fetched, key_data)]
             terms += self.format.grant_terms(fetched, key_data)
             held = Signal(len(terms), name=f"terms_{way}")
-            m.d.comb += [port.addr.eq(row), port.en.eq(1)]
+            output = Signal(self.format.entry, name=f"output_{way}", reset_less=True)
+            m.d.comb += port.addr.eq(row)
             m.d.comb += [self.way_hit[way].eq(held.all()), self.way_entry[way].eq(answer)]
-            m.d.sync += [fetched.eq(port.data), held.eq(Cat(terms)), answer.eq(fetched)]
+            m.d.sync += [output.eq(port.data), fetched.eq(output), held.eq(Cat(terms)), answer.eq(fetched)]
 
     def _elaborate_questions(self, m):
         """Choose what asks for a row next: a fill, or the next step of an invalidation."""
@@ -238,9 +241,11 @@ class BlockCache(wiring.Component):
         for way, (read, write) in enumerate(zip(reads, writes, strict=True)):
             at_write = Mux(self._flushing, self._flush_row, self._write_rows[way])
             address = Mux(self._writing | self._flushing, at_write, rows[way])
-            m.d.comb += [read.addr.eq(address), write.addr.eq(read.addr), read.en.eq(~write.en)]
+            m.d.comb += [read.addr.eq(address), write.addr.eq(read.addr)]
+            with m.If(~write.en):
+                m.d.sync += self._outputs[way].eq(read.data)
 
-    def _elaborate_decision(self, m, rows, writes):
+    def _elaborate_decision(self, m, writes):
         """Compare what was read with the pattern, then write."""
         ways = range(self.shape.ways)
         first, _, third = self._stages
@@ -253,13 +258,14 @@ class BlockCache(wiring.Component):
             fetched = Signal(self.format.entry, name=f"row_{way}", reset_less=True)
             terms = Cat(self.format.pattern_terms(fetched, pattern))
             held = Signal(len(terms), name=f"pattern_terms_{way}")
-            m.d.sync += [fetched.eq(rows[way]), held.eq(terms), valid[way].eq(fetched.valid)]
+            m.d.sync += [fetched.eq(self._outputs[way]), held.eq(terms), valid[way].eq(fetched.valid)]
             m.d.comb += matched[way].eq(held.all() & valid[way])
 
         self._rotation = rotation = Signal(self.shape.ways, init=1)
         free = ~valid & (valid + 1)  # the lowest way that is not valid
         victim = Mux(matched.any(), matched, Mux(valid.all(), rotation, free))
-        writes_fill, evicts, enable = Signal(), Signal(), Signal(self.shape.ways)
+        self._writes_fill = writes_fill = Signal()
+        evicts, enable = Signal(), Signal(self.shape.ways)
         m.d.sync += [self._writing.eq(0), writes_fill.eq(0), enable.eq(0)]
         m.d.sync += evicts.eq(third["fill"] & ~matched.any() & valid.all())
         m.d.sync += [held.eq(row) for held, row in zip(self._write_rows, third["rows"], strict=True)]
