@@ -144,10 +144,10 @@ class IommuConfig:
     iotlb_1g_entries: int = 4
     context_cache: CacheShape = CacheShape(sets=256, ways=2)
     pasid_cache: CacheShape = CacheShape(sets=1024, ways=2)
-    structure_cache_1: CacheShape = CacheShape(sets=512, ways=2)
+    structure_cache_1: CacheShape = CacheShape(sets=1024, ways=1)
     structure_cache_2: CacheShape = CacheShape(sets=512, ways=1)
-    nested_tlb: CacheShape = CacheShape(sets=512, ways=1)
-    second_stage_cache_1: CacheShape = CacheShape(sets=512, ways=2)
+    nested_tlb: CacheShape = CacheShape(sets=1024, ways=1)
+    second_stage_cache_1: CacheShape = CacheShape(sets=1024, ways=1)
     second_stage_cache_2: CacheShape = CacheShape(sets=512, ways=1)
 
     def __post_init__(self):
