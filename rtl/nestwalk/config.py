@@ -140,14 +140,14 @@ class IommuConfig:
     dma_outstanding: int = 32
     walk_slots: int = 16
     iotlb_4k: CacheShape = CacheShape(sets=1024, ways=4)
-    iotlb_2m: CacheShape = CacheShape(sets=256, ways=4)
-    iotlb_1g_entries: int = 8
-    context_cache: CacheShape = CacheShape(sets=64, ways=4)
-    pasid_cache: CacheShape = CacheShape(sets=512, ways=4)
-    structure_cache_1: CacheShape = CacheShape(sets=512, ways=2)
+    iotlb_2m: CacheShape = CacheShape(sets=512, ways=2)
+    iotlb_1g_entries: int = 4
+    context_cache: CacheShape = CacheShape(sets=256, ways=2)
+    pasid_cache: CacheShape = CacheShape(sets=1024, ways=2)
+    structure_cache_1: CacheShape = CacheShape(sets=1024, ways=1)
     structure_cache_2: CacheShape = CacheShape(sets=512, ways=1)
-    nested_tlb: CacheShape = CacheShape(sets=512, ways=1)
-    second_stage_cache_1: CacheShape = CacheShape(sets=512, ways=2)
+    nested_tlb: CacheShape = CacheShape(sets=1024, ways=1)
+    second_stage_cache_1: CacheShape = CacheShape(sets=1024, ways=1)
     second_stage_cache_2: CacheShape = CacheShape(sets=512, ways=1)
 
     def __post_init__(self):
