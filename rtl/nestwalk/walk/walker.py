@@ -13,13 +13,14 @@ from ..config import IommuConfig
 from ..formats.fault import FaultEvent
 from ..formats.pasid import TranslationMode
 from ..invalidation.command import Invalidation
-from ..lookup.configuration import AddressSpace, ContextFormat, PasidFormat
+from ..lookup.configuration import AddressSpace, PasidFormat
 from ..lookup.fill_queue import FillQueue
-from ..lookup.guest_caches import GuestCaches
+from ..lookup.guest_caches import GuestCaches, guest_shapes
 from ..lookup.iotlb import IotlbFill
 from ..lookup.miss_queue import Miss
+from ..lookup.pipeline import optional_fills
 from ..lookup.requester_format import page_of
-from ..lookup.structure_caches import StructureFill, StructureHint
+from ..lookup.structure_caches import StructureHint
 from .address import leaf_size
 from .overtake import overtakes
 from .pages import PageStep
@@ -139,13 +140,12 @@ class Walker(wiring.Component):
                 "update_request": Out(stream.Signature(UpdateRequest(cfg))),
                 "update_response": In(stream.Signature(UpdateResponse(cfg))),
                 "iotlb_fill": Out(stream.Signature(IotlbFill(cfg))),
-                "structure_fill": Out(stream.Signature(StructureFill(cfg))),
-                "context_fill": Out(stream.Signature(ContextFormat(cfg).entry)),
                 "pasid_fill": Out(stream.Signature(PasidFormat(cfg).entry)),
+                **{name: Out(signature) for name, signature in optional_fills(cfg).items()},
                 "overtake": In(1),
                 "invalidation": In(Invalidation),
                 "invalidating": In(1),
-                "guest_invalidations": In(stream.Signature(Invalidation)),
+                **({"guest_invalidations": In(stream.Signature(Invalidation))} if guest_shapes(cfg) else {}),
                 "overtaken": Out(1),
                 "drained": Out(1),
                 "walks": Out(range(self.cfg.walk_slots + 1)),
@@ -161,9 +161,11 @@ class Walker(wiring.Component):
         m.submodules.tables = self._tables = TableStep(cfg)
         m.submodules.pages = self._pages = PageStep(cfg)
         m.submodules.results = self._results = WalkResults(cfg)
-        m.submodules.guest_caches = self._guest_caches = GuestCaches(cfg)
-        m.submodules.guests = self._guests = BypassQueue(_GuestAnswer(cfg), cfg.walk_slots)
-        wiring.connect(m, wiring.flipped(self.guest_invalidations), self._guest_caches.invalidations)
+        self._guest_caches = self._guests = None
+        if guest_shapes(cfg):
+            m.submodules.guest_caches = self._guest_caches = GuestCaches(cfg)
+            m.submodules.guests = self._guests = BypassQueue(_GuestAnswer(cfg), cfg.walk_slots)
+            wiring.connect(m, wiring.flipped(self.guest_invalidations), self._guest_caches.invalidations)
         self._in_use, self._known, self._overtaken = (
             Signal(self.cfg.walk_slots, name=n) for n in ("in_use", "known", "late")
         )
@@ -173,12 +175,11 @@ class Walker(wiring.Component):
         self._leaves = self._ram(m, "leaves", Leaf(cfg))
 
         # What finds its queue full is not cached.
-        own = self._guest_caches.fill
-        outside = {
-            name: wiring.flipped(getattr(self, name)) for name in ("context_fill", "pasid_fill", "structure_fill")
-        }
+        targets = {name: wiring.flipped(getattr(self, name)) for name in ("pasid_fill", *optional_fills(cfg))}
+        if self._guest_caches is not None:
+            targets["guest_fill"] = self._guest_caches.fill
         self._fills, self._fill_queues = {}, []
-        for name, target in {**outside, "guest_fill": own}.items():
+        for name, target in targets.items():
             queue = FillQueue(target.payload.shape(), FILLS)
             m.submodules[name] = queue
             self._fill_queues.append(queue)
@@ -216,8 +217,6 @@ class Walker(wiring.Component):
             with m.If(~self._in_use[slot]):
                 m.d.comb += free.eq(slot)
         marking, mark_slot = self._elaborate_marks(m)
-        guests, space_now = self._guests, self._spaces[1].data
-        guest = guests.o.payload
         may_start = miss.valid & ~self._in_use.all() & ~self.overtake
 
         with m.If(arriving.valid & ~is_structure):
@@ -235,13 +234,15 @@ class Walker(wiring.Component):
                 chosen.update_failed.eq(updated.payload.failed),
                 pair.eq(updated.payload.data.replicate(2)),
             ]
-        with m.Elif(guests.o.valid):
-            m.d.comb += [
-                guests.o.ready.eq(1),
-                chosen.slot.eq(guests.o.payload.slot),
-                chosen.is_page.eq(1),
-                chosen.guest_level.eq(Mux(guest.hit, guest.level, space_now.second_levels + 3)),
-            ]
+        if self._guests is not None:
+            guest, second_levels = self._guests.o.payload, self._spaces[1].data.second_levels
+            with m.Elif(self._guests.o.valid):
+                m.d.comb += [
+                    self._guests.o.ready.eq(1),
+                    chosen.slot.eq(guest.slot),
+                    chosen.is_page.eq(1),
+                    chosen.guest_level.eq(Mux(guest.hit, guest.level, second_levels + 3)),
+                ]
         with m.Elif(structures.o.valid):
             m.d.comb += [
                 structures.o.ready.eq(1),
@@ -288,10 +289,14 @@ class Walker(wiring.Component):
             self._leaf.eq(self._leaves[1].data),
             self._value.eq(pair.word_select(self._progress[1].data.entry[0], 64)),
         ]
-        with m.If(chosen.guest_level != 0):
-            # What the guest caches know, as the second-stage entry that would lead to it; else one to the root table.
-            target = Mux(guest.hit, guest.target, space_now.second_root)
-            m.d.sync += self._now.second_level.eq(chosen.guest_level)
+        if self._guests is not None:
+            self._stand_in(m, chosen.guest_level, self._guests.o.payload)
+
+    def _stand_in(self, m, level, guest):
+        """What the guest caches know, as the second-stage entry that would lead to it; else one to the root table."""
+        with m.If(level != 0):
+            target = Mux(guest.hit, guest.target, self._spaces[1].data.second_root)
+            m.d.sync += self._now.second_level.eq(level)
             large = guest.hit & guest.leaf & (guest.level != 1)
             permissions = Cat(~guest.hit | guest.read, ~guest.hit | guest.write)
             m.d.sync += self._value.eq(Cat(permissions, C(0, 5), large, C(0, 4), target))
@@ -349,11 +354,13 @@ class Walker(wiring.Component):
         self._second = second = Signal(_Event(self.cfg))
         self._second_request, self._covered = Signal(TranslationRequest(self.cfg)), Signal()
         self._before = Signal(Progress(self.cfg))
-        space, key = Signal(AddressSpace(self.cfg)), self._guest_caches.key
-        m.d.comb += [
-            key.domain_id.eq(space.domain_id),
-            key.page.eq(Mux(event.is_table, event.table.space.first_root, pages.guest_page)),
-        ]
+        space = Signal(AddressSpace(self.cfg))
+        if self._guest_caches is not None:
+            key = self._guest_caches.key
+            m.d.comb += [
+                key.domain_id.eq(space.domain_id),
+                key.page.eq(Mux(event.is_table, event.table.space.first_root, pages.guest_page)),
+            ]
         m.d.comb += space.eq(Mux(event.is_table, event.table.space.as_value(), self._space.as_value()))
         # A walk that begins without its address space may turn out to be of any domain.
         kind = event.table.kind
@@ -395,6 +402,10 @@ class Walker(wiring.Component):
             m.d.sync += self._overtaken.bit_select(second.slot, 1).eq(1)
 
         reads, expected = self._reads.i, self._structures.expected
+        asks_guest = action == Action.LOOKUP_GUEST
+        reads_entry = (action == Action.READ_ENTRY) | restarts
+        if self._guest_caches is None:
+            reads_entry = reads_entry | asks_guest
         structure = action == Action.READ_STRUCTURE
         size = Signal(3)
         with m.Switch(decision.kind):
@@ -402,7 +413,7 @@ class Walker(wiring.Component):
                 with m.Case(kind):
                     m.d.comb += size.eq(log2)
         m.d.comb += [
-            reads.valid.eq(acts & (structure | (action == Action.READ_ENTRY) | restarts)),
+            reads.valid.eq(acts & (structure | reads_entry)),
             reads.payload.id.eq(Mux(structure, MemoryIds(cfg).structures, second.slot)),
             reads.payload.address.eq(address),
             reads.payload.size.eq(Mux(structure, size, 3)),
@@ -416,12 +427,12 @@ class Walker(wiring.Component):
             self.update_request.payload.expected.eq(decision.expected),
             self.update_request.payload.mask.eq(decision.mask),
         ]
-        self._look_up_guest(m, acts & (action == Action.LOOKUP_GUEST))
+        if self._guest_caches is not None and self._guests is not None:
+            self._look_up_guest(m, self._guest_caches, self._guests.i, acts & asks_guest)
         self._finish(m, decision, acts)
 
-    def _look_up_guest(self, m, wanted):
+    def _look_up_guest(self, m, caches, answer, wanted):
         """The guest caches were given the key one cycle ago; queue their answer for the slot if it is wanted."""
-        caches, answer = self._guest_caches, self._guests.i
         slot = self._second.slot
         for stage in range(GuestCaches.LATENCY):
             later = Signal(name=f"wanted_{stage}"), Signal.like(slot, name=f"wanted_slot_{stage}")
@@ -472,15 +483,21 @@ class Walker(wiring.Component):
             results.late.eq(late),
             results.drop_fills.eq(self.overtake),
         ]
-        self._keep_structure(m, decision, late)
-        self._keep_guest(m, decision, late)
+        if "structure_fill" in self._fills:
+            self._keep_structure(m, decision, late)
+        if "guest_fill" in self._fills:
+            self._keep_guest(m, decision, late)
         fresh = second.is_table & ~second.from_cache & ~late & (decision.action != Action.FAULT)
         event, request = second.table, self._second_request
-        context, space = self._fills["context_fill"], self._fills["pasid_fill"]
+        if "context_fill" in self._fills:
+            context = self._fills["context_fill"]
+            m.d.comb += [
+                context.valid.eq(fresh & (event.kind == StructureKind.CONTEXT)),
+                context.payload.source_id.eq(request.source_id),
+                context.payload.fields.eq(event.context),
+            ]
+        space = self._fills["pasid_fill"]
         m.d.comb += [
-            context.valid.eq(fresh & (event.kind == StructureKind.CONTEXT)),
-            context.payload.source_id.eq(request.source_id),
-            context.payload.fields.eq(event.context),
             space.valid.eq(fresh & self._tables.known),
             space.payload.source_id.eq(request.source_id),
             space.payload.pasid_valid.eq(request.pasid_valid),
