@@ -8,14 +8,15 @@ from ..bus.bypass_queue import BypassQueue
 from ..bus.fork import Fork
 from ..bus.translation import AddressType, PageSize, RootPointer, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
+from ..formats.pasid import TranslationMode
 from ..invalidation.command import Invalidation
 from .block_cache import BlockCache
 from .cache_format import select
-from .configuration import ContextFormat, PasidFormat
+from .configuration import AddressSpace, ContextFormat, PasidFormat
 from .iotlb import Iotlb, IotlbFill
 from .miss_queue import Miss, MissQueue
 from .requester_format import page_of
-from .structure_caches import StructureCaches, StructureFill, structure_shapes
+from .structure_caches import SpaceTags, StructureCaches, StructureFill, structure_shapes
 
 __all__ = ["LookupPipeline", "optional_fills"]
 
@@ -159,7 +160,7 @@ class LookupPipeline(wiring.Component):
         flight, known, known_structures = [accepted], [C(1, 1)], [C(1, 1)]
         for stage in range(1, self.LATENCY + 1):
             valid.append(Signal(name=f"valid_{stage}"))
-            flight.append(Signal(_Flight(self.cfg), name=f"flight_{stage}"))
+            flight.append(Signal(_Flight(self.cfg), name=f"flight_{stage}", reset_less=True))
             known.append(Signal(name=f"known_{stage}"))
             known_structures.append(Signal(name=f"known_structures_{stage}"))
             m.d.sync += [
@@ -171,36 +172,29 @@ class LookupPipeline(wiring.Component):
         before_last, last = flight[-2], flight[-1]
         m.d.comb += iotlb.address_page.eq(before_last.request.address[12:30])
 
-        found = Signal(Miss(self.cfg))  # configuration, one cycle after the caches' comparison
-        space_ways = [entry.space for entry in spaces.way_entry]
-        if contexts is not None:
-            context_ways = [entry.fields for entry in contexts.way_entry]
-            m.d.sync += found.context_hit.eq(contexts.way_hit.any())
-            m.d.sync += Value.cast(found.context).eq(select(contexts.way_hit, context_ways))
-        m.d.sync += [
-            found.space_hit.eq(spaces.way_hit.any()),
-            Value.cast(found.space).eq(select(spaces.way_hit, space_ways)),
-        ]
-        hit = Signal()
-        bypass = ~last.root_pointer.enabled
-        m.d.comb += hit.eq(bypass | (iotlb.hit & ~last.must_walk))
+        # What is found goes into the miss queue before it is known whether the request hits.
+        lookup = misses.lookup.payload
         m.d.comb += [
-            misses.i.valid.eq(valid[-1] & ~hit),
-            misses.i.payload.eq(found),
-            misses.i.payload.request.eq(last.request),
-            misses.i.payload.root_pointer.eq(last.root_pointer),
-            misses.i.payload.context_hit.eq(found.context_hit & known[-1] & ~last.must_walk),
-            misses.i.payload.space_hit.eq(found.space_hit & known[-1] & ~last.must_walk),
+            misses.lookup.valid.eq(valid[-2]),
+            lookup.request.eq(before_last.request),
+            lookup.root_pointer.eq(before_last.root_pointer),
             misses.forget_configuration.eq(self.forget_configuration),
             misses.forget_structures.eq(self.forget_structures),
         ]
+        found = self._find_configuration(m, lookup, spaces, contexts)
+        hit = Signal()
+        bypass = ~last.root_pointer.enabled
+        m.d.comb += hit.eq(bypass | (iotlb.hit & ~last.must_walk))
+        m.d.comb += misses.missed.eq(valid[-1] & ~hit)
+        for name, value in found.items():
+            m.d.comb += misses.known[name].eq(value & known[-1] & ~last.must_walk)
         if structures is not None:
-            m.d.comb += misses.i.payload.hint_hit.eq(structures.hit & known_structures[-1] & ~last.must_walk)
-            m.d.comb += misses.i.payload.hint.eq(structures.hint)
+            self._find_structure(m, lookup, structures)
+            m.d.comb += misses.known.hint_hit.eq(structures.hit & known_structures[-1] & ~last.must_walk)
         wiring.connect(m, misses.o, wiring.flipped(self.miss))
 
         self._answer(m, hits, valid[-1] & hit, last, bypass)
-        self._count_generations(m, accepted=valid[0], missed=misses.i.valid, missed_generation=last.generation)
+        self._count_generations(m, accepted=valid[0], missed=misses.missed, missed_generation=last.generation)
         m.d.comb += [
             self.iotlb_lookup.eq(valid[-1] & ~bypass),
             self.iotlb_hit.eq(valid[-1] & ~bypass & hit),
@@ -208,6 +202,34 @@ class LookupPipeline(wiring.Component):
             self.iotlb_evicted.eq(iotlb.evicted),
         ]
         return m
+
+    def _find_configuration(self, m, lookup, spaces, contexts) -> dict[str, Signal]:
+        """Put what the configuration caches find into ``lookup``; the values, one cycle later, say which of it is."""
+        space = Signal(AddressSpace(self.cfg))
+        m.d.comb += Value.cast(space).eq(select(spaces.way_hit, [entry.space for entry in spaces.way_entry]))
+        found = {"space_hit": Signal()}
+        m.d.sync += found["space_hit"].eq(spaces.way_hit.any())
+        bits = Value.cast(space)
+        if contexts is not None:
+            hits = contexts.way_hit & (~spaces.way_hit.any()).replicate(len(contexts.way_hit))
+            bits = bits | select(hits, [entry.fields for entry in contexts.way_entry])
+            found["context_hit"] = Signal()
+            m.d.sync += found["context_hit"].eq(contexts.way_hit.any())
+        m.d.comb += Value.cast(lookup.configuration).eq(bits)
+        self._space = space
+        return found
+
+    def _find_structure(self, m, lookup, structures):
+        """Put the table to begin at into ``lookup``, and tell one cycle later for which address space it must be."""
+        space = self._space
+        first = (space.mode == TranslationMode.FIRST_STAGE) | (space.mode == TranslationMode.NESTED)
+        tags = Signal(SpaceTags(self.cfg), reset_less=True)
+        m.d.sync += [
+            tags.domain_id.eq(space.domain_id),
+            tags.pasid.eq(space.pasid),
+            tags.first_stage.eq(first),
+        ]
+        m.d.comb += [lookup.hint.eq(structures.hint), structures.space.eq(tags)]
 
     def _elaborate_entry(self, m, misses, hits):
         room = self.DEPTH - self.LATENCY - 2

@@ -16,7 +16,15 @@ from .block_cache import BlockCache
 from .cache_format import select
 from .requester_format import RequesterFormat, RequesterKey
 
-__all__ = ["StructureCaches", "StructureFill", "StructureFormat", "StructureHint", "TableLevel", "structure_shapes"]
+__all__ = [
+    "SpaceTags",
+    "StructureCaches",
+    "StructureFill",
+    "StructureFormat",
+    "StructureHint",
+    "TableLevel",
+    "structure_shapes",
+]
 
 
 class TableLevel(enum.Enum, shape=1):
@@ -40,21 +48,17 @@ class StructureFormat(RequesterFormat):
 
 
 class StructureHint(data.StructLayout):
-    """Where a walk may begin: ``table`` is the host page of the table of ``level``.
-
-    It holds for the address space of ``domain_id`` and ``pasid`` and the stage that ``first_stage`` tells.
-    """
+    """Where a walk may begin: ``table`` is the host page of the table of ``level``."""
 
     def __init__(self, cfg: IommuConfig):
-        super().__init__(
-            {
-                "level": TableLevel,
-                "table": cfg.page_bits,
-                "domain_id": cfg.domain_bits,
-                "pasid": 20,
-                "first_stage": 1,
-            }
-        )
+        super().__init__({"level": TableLevel, "table": cfg.page_bits})
+
+
+class SpaceTags(data.StructLayout):
+    """The address space that a hint is good for: domain, effective PASID, and which stage comes first."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"domain_id": cfg.domain_bits, "pasid": 20, "first_stage": 1})
 
 
 class StructureFill(data.StructLayout):
@@ -77,8 +81,10 @@ class StructureCaches(wiring.Component):
     ----------
     key : In(RequesterKey)
         4 KiB key, every cycle.
-    hit, hint : Out
-        `LATENCY` cycles later; level 1 is preferred.
+    hint : Out(StructureHint)
+        `LATENCY` - 1 cycles later, not registered; level 1 is preferred.
+    space, hit : In(SpaceTags), Out(1)
+        `LATENCY` cycles after ``key``: the hint of the cycle before is for ``space``.
     fill : In(stream of StructureFill)
     invalidations : In(stream of Invalidation)
         Applied to both; the transfer is its completion.
@@ -91,8 +97,9 @@ class StructureCaches(wiring.Component):
         super().__init__(
             {
                 "key": In(RequesterKey(0)),
-                "hit": Out(1),
                 "hint": Out(StructureHint(cfg)),
+                "space": In(SpaceTags(cfg)),
+                "hit": Out(1),
                 "fill": In(stream.Signature(StructureFill(cfg))),
                 "invalidations": In(stream.Signature(Invalidation)),
             }
@@ -117,9 +124,13 @@ class StructureCaches(wiring.Component):
             entries += [*cache.way_entry]
             found = found | cache.way_hit.any()
             level_2 = wins.any() if level == TableLevel.LEVEL_2 else level_2
-        m.d.sync += [self.hit.eq(found), Value.cast(self.hint.level).eq(level_2)]
-        for name in ("table", "domain_id", "pasid", "first_stage"):
-            m.d.sync += self.hint[name].eq(select(Cat(hits), [entry[name] for entry in entries]))
+        found_before, tags = Signal(), Signal(SpaceTags(cfg), reset_less=True)
+        m.d.comb += Value.cast(self.hint.level).eq(level_2)
+        m.d.comb += self.hint.table.eq(select(Cat(hits), [entry.table for entry in entries]))
+        m.d.sync += found_before.eq(found)
+        for name, _ in tags.shape():
+            m.d.sync += tags[name].eq(select(Cat(hits), [entry[name] for entry in entries]))
+        m.d.comb += self.hit.eq(found_before & (tags.as_value() == self.space.as_value()))
         return m
 
     def _connect(self, m, cache, level, shift):
