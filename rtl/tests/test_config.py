@@ -41,7 +41,8 @@ FORBIDDEN = [
     ({"walk_slots": 16, "id_width": 4}, "id_width 4 cannot name 16 walk slots and 4 queues"),
     ({"tag_width": 0}, "tag_width is 1 to 16, not 0"),
     ({"tag_width": 17}, "tag_width is 1 to 16, not 17"),
-    ({"iotlb_1g_entries": 0}, "iotlb_1g_entries is at least 1, not 0"),
+    ({"pasid_cache": None}, "pasid_cache cannot be left out"),
+    ({"iotlb_1g_entries": -1}, "iotlb_1g_entries is at least 0, not -1"),
     ({"scalable_mode": False}, "first_stage needs scalable_mode"),
     ({"scalable_mode": False} | NO_FIRST_STAGE, "page_walk_snoop needs scalable_mode"),
     ({"scalable_mode": False, "page_walk_snoop": False} | NO_FIRST_STAGE, "supervisor_requests needs scalable_mode"),
@@ -103,6 +104,7 @@ def test_refuses_in_one_clear_line(changes, message):
             "page_requests": False,
         },
         {"extended_accessed": True, "second_stage_accessed_dirty": True},
+        {"context_cache": None, "structure_cache_2": None, "nested_tlb": None, "second_stage_cache_1": None},
     ],
 )
 def test_accepts_what_the_specification_allows(changes):
@@ -145,6 +147,7 @@ def test_what_the_presets_announce():
     tiny = preset("TINY")
     assert (tiny.device_tlb, tiny.page_requests, tiny.counters) == (False, False, False)
     assert tiny.walk_slots <= 2
+    assert (tiny.context_cache, tiny.structure_cache_1, tiny.nested_tlb) == (None, None, None)
 
 
 ANNOUNCED = {

@@ -1,10 +1,10 @@
 """Entries on their way into a cache, which an invalidation may overtake."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
-
-from ..bus.queue import Queue
+from amaranth.utils import exact_log2
 
 __all__ = ["FillQueue"]
 
@@ -14,8 +14,7 @@ class FillQueue(wiring.Component):
 
     ::
 
-        i --> Queue --+--> Queue of one --> o
-                      `--> nowhere, while dropping
+        i --> LUT RAM (or one register) --> o      drop: all behind the offered entry are gone
 
     A cache writes the entry that it has begun with, and discards one that it has not when an invalidation is offered
     to it; with those behind dropped, no entry of before an invalidation is written after it.
@@ -25,14 +24,14 @@ class FillQueue(wiring.Component):
     shape : ShapeLike
         Shape of an entry.
     depth : int
-        Entries that can wait.
+        Entries held, a power of two.
 
     Attributes
     ----------
     i, o : stream of ``shape``
         An entry that ``i`` refuses is not cached; nothing is lost but time.
     drop : In(1)
-        Level: take what waits, one a cycle, and forget it.
+        Level: take nothing, and forget what waits behind the entry that is offered.
     waits : Out(1)
         Something waits behind the entry that is offered.
     """
@@ -46,14 +45,35 @@ class FillQueue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.waiting = waiting = Queue(self._shape, self._depth)
-        m.submodules.offered = offered = Queue(self._shape, 1)
-        wiring.connect(m, wiring.flipped(self.i), waiting.i)
-        wiring.connect(m, offered.o, wiring.flipped(self.o))
+        level, put, take = Signal(range(self._depth + 1)), Signal(), Signal()
         m.d.comb += [
-            offered.i.payload.eq(waiting.o.payload),
-            offered.i.valid.eq(waiting.o.valid & ~self.drop),
-            waiting.o.ready.eq(offered.i.ready | self.drop),
-            self.waits.eq(waiting.level != 0),
+            self.i.ready.eq((level != self._depth) & ~self.drop),
+            put.eq(self.i.valid & self.i.ready),
+            self.o.valid.eq(level != 0),
+            take.eq(self.o.valid & self.o.ready),
         ]
+        m.d.sync += level.eq(level + put - take)
+        if self._depth == 1:
+            held = Signal(self._shape, reset_less=True)
+            m.d.comb += self.o.payload.eq(held)
+            with m.If(put):
+                m.d.sync += held.eq(self.i.payload)
+        else:
+            self._store(m, level, put, take)
         return m
+
+    def _store(self, m, level, put, take):
+        m.submodules.storage = storage = Memory(shape=self._shape, depth=self._depth, init=[])
+        write, read = storage.write_port(), storage.read_port(domain="comb")
+        head, tail = Signal(exact_log2(self._depth)), Signal(exact_log2(self._depth))
+        m.d.comb += [
+            write.addr.eq(tail),
+            write.data.eq(self.i.payload),
+            write.en.eq(put),
+            read.addr.eq(head),
+            self.o.payload.eq(read.data),
+            self.waits.eq(level > 1),
+        ]
+        m.d.sync += [head.eq(head + take), tail.eq(tail + put)]
+        with m.If(self.drop & (level != 0)):
+            m.d.sync += [tail.eq(head + 1), level.eq(~take)]

@@ -9,12 +9,18 @@ from amaranth.lib.wiring import In, Out
 
 from ..bus.fork import Fork
 from ..bus.translation import PageSize
-from ..config import IommuConfig
+from ..config import CacheShape, IommuConfig
 from ..invalidation.command import Invalidation, Scope
 from .block_cache import BlockCache
 from .cache_format import CacheFormat, ProbePlan, equal_terms, select, unmasked
 
-__all__ = ["GuestCaches", "GuestFill", "GuestFormat", "GuestKey"]
+__all__ = ["GuestCaches", "GuestFill", "GuestFormat", "GuestKey", "guest_shapes"]
+
+
+def guest_shapes(cfg: IommuConfig) -> dict[int, CacheShape]:
+    """The caches that ``cfg`` asks for: 0 the nested TLB, 1 and 2 the tables of that level."""
+    shapes = {0: cfg.nested_tlb, 1: cfg.second_stage_cache_1, 2: cfg.second_stage_cache_2}
+    return {level: shape for level, shape in shapes.items() if shape is not None and cfg.nested}
 
 
 class GuestKey(data.StructLayout):
@@ -137,7 +143,7 @@ class GuestCaches(wiring.Component):
     Parameters
     ----------
     cfg : IommuConfig
-        ``cfg.nested_tlb``, ``cfg.second_stage_cache_1`` and ``_2`` are the shapes.
+        ``cfg.nested_tlb``, ``cfg.second_stage_cache_1`` and ``_2`` are the shapes; some of them may be missing.
 
     Attributes
     ----------
@@ -172,26 +178,30 @@ class GuestCaches(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         cfg = self.cfg
-        m.submodules.invalidations = fork = Fork(Invalidation, 3)
+        shapes = guest_shapes(cfg)
+        m.submodules.invalidations = fork = Fork(Invalidation, len(shapes))
         wiring.connect(m, wiring.flipped(self.invalidations), fork.i)
-        caches = []
-        shapes = (cfg.nested_tlb, cfg.second_stage_cache_1, cfg.second_stage_cache_2)
-        names = ("nested_tlb", "tables_1", "tables_2")
-        for level, (name, shape) in enumerate(zip(names, shapes, strict=True)):
+        hits, targets, levels, found = [], [], [], C(0)
+        m.d.comb += [self.read.eq(1), self.write.eq(1)]
+        for out, (level, shape) in zip(fork.o, shapes.items(), strict=True):
             cache = BlockCache(GuestFormat(cfg, 9 * level), shape)
-            m.submodules[name] = cache
-            caches.append(cache)
-            wiring.connect(m, fork.o[level], cache.invalidations)
+            m.submodules[f"tables_{level}" if level else "nested_tlb"] = cache
+            wiring.connect(m, out, cache.invalidations)
             self._connect(m, cache, level)
-        found = [cache.way_hit.any() for cache in caches]
-        chosen = [data.View(cache.format.entry, select(cache.way_hit, cache.way_entry)) for cache in caches]
+            hits += [hit & ~found for hit in cache.way_hit]
+            targets += [entry.target for entry in cache.way_entry]
+            # A table of level 1 is what an entry of level 2 leads to, and so on; a leaf is its own entry.
+            levels += [C(level + 1, 3) if level else Value.cast(entry.size) + 1 for entry in cache.way_entry]
+            found = found | cache.way_hit.any()
+            if level == 0:
+                m.d.comb += self.leaf.eq(found)
+                for name in ("read", "write"):
+                    granted = select(cache.way_hit, [entry[name] for entry in cache.way_entry])
+                    m.d.comb += getattr(self, name).eq(~found | granted)
         m.d.comb += [
-            self.hit.eq(Cat(found).any()),
-            self.leaf.eq(found[0]),
-            self.level.eq(Mux(found[0], Value.cast(chosen[0].size) + 1, Mux(found[1], 2, 3))),
-            self.target.eq(Mux(found[0], chosen[0].target, Mux(found[1], chosen[1].target, chosen[2].target))),
-            self.read.eq(~found[0] | chosen[0].read),
-            self.write.eq(~found[0] | chosen[0].write),
+            self.hit.eq(found),
+            self.level.eq(select(Cat(hits), levels)),
+            self.target.eq(select(Cat(hits), targets)),
         ]
         return m
 

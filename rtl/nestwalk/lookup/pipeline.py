@@ -8,16 +8,17 @@ from ..bus.bypass_queue import BypassQueue
 from ..bus.fork import Fork
 from ..bus.translation import AddressType, PageSize, RootPointer, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
+from ..formats.pasid import TranslationMode
 from ..invalidation.command import Invalidation
 from .block_cache import BlockCache
 from .cache_format import select
-from .configuration import ContextFormat, PasidFormat
+from .configuration import AddressSpace, ContextFormat, PasidFormat
 from .iotlb import Iotlb, IotlbFill
 from .miss_queue import Miss, MissQueue
 from .requester_format import page_of
-from .structure_caches import StructureCaches, StructureFill
+from .structure_caches import SpaceTags, StructureCaches, StructureFill, structure_shapes
 
-__all__ = ["LookupPipeline"]
+__all__ = ["LookupPipeline", "optional_fills"]
 
 INTERRUPT_RANGE = 0xFEE
 """Address bits 63:20 of FEEx_xxxxh (§3.2)."""
@@ -35,6 +36,16 @@ class _Flight(data.StructLayout):
                 "generation": 1,
             }
         )
+
+
+def optional_fills(cfg: IommuConfig) -> dict[str, stream.Signature]:
+    """The fill streams of the caches that can be left out and are not, by name."""
+    fills = {}
+    if cfg.context_cache is not None:
+        fills["context_fill"] = stream.Signature(ContextFormat(cfg).entry)
+    if structure_shapes(cfg):
+        fills["structure_fill"] = stream.Signature(StructureFill(cfg))
+    return fills
 
 
 class LookupPipeline(wiring.Component):
@@ -64,8 +75,8 @@ class LookupPipeline(wiring.Component):
     response : Out(stream of TranslationResponse)
         Answers to hits.
     miss : Out(stream of Miss)
-    iotlb_fill, structure_fill, context_fill, pasid_fill : In(stream)
-        Entries to cache.
+    iotlb_fill, pasid_fill : In(stream)
+        Entries to cache; ``structure_fill`` and ``context_fill`` too, unless ``cfg`` leaves those caches out.
     page_invalidations, configuration_invalidations : In(stream of Invalidation)
         The transfer is the completion for IOTLB and paging-structure caches, or for both configuration caches.
     forget_configuration, forget_structures : In(1)
@@ -83,7 +94,6 @@ class LookupPipeline(wiring.Component):
 
     def __init__(self, cfg: IommuConfig):
         self.cfg = cfg
-        self._context_format = ContextFormat(cfg)
         self._pasid_format = PasidFormat(cfg)
         super().__init__(
             {
@@ -92,9 +102,8 @@ class LookupPipeline(wiring.Component):
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
                 "miss": Out(stream.Signature(Miss(cfg))),
                 "iotlb_fill": In(stream.Signature(IotlbFill(cfg))),
-                "structure_fill": In(stream.Signature(StructureFill(cfg))),
-                "context_fill": In(stream.Signature(self._context_format.entry)),
                 "pasid_fill": In(stream.Signature(self._pasid_format.entry)),
+                **{name: In(signature) for name, signature in optional_fills(cfg).items()},
                 "page_invalidations": In(stream.Signature(Invalidation)),
                 "configuration_invalidations": In(stream.Signature(Invalidation)),
                 "forget_configuration": In(1),
@@ -111,32 +120,37 @@ class LookupPipeline(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.iotlb = self._iotlb = iotlb = Iotlb(self.cfg)
-        m.submodules.context_cache = contexts = BlockCache(self._context_format, self.cfg.context_cache)
         m.submodules.pasid_cache = spaces = BlockCache(self._pasid_format, self.cfg.pasid_cache)
         m.submodules.misses = misses = MissQueue(self.cfg, self.DEPTH)
         m.submodules.hits = hits = BypassQueue(_Answer(self.cfg), self.DEPTH)
         wiring.connect(m, wiring.flipped(self.iotlb_fill), iotlb.fill)
-        wiring.connect(m, wiring.flipped(self.context_fill), contexts.fill)
         wiring.connect(m, wiring.flipped(self.pasid_fill), spaces.fill)
-        m.submodules.structures = structures = StructureCaches(self.cfg)
-        wiring.connect(m, wiring.flipped(self.structure_fill), structures.fill)
-        m.submodules.page_invalidations = pages = Fork(Invalidation, 2)
-        wiring.connect(m, wiring.flipped(self.page_invalidations), pages.i)
-        wiring.connect(m, pages.o[0], iotlb.invalidations)
-        wiring.connect(m, pages.o[1], structures.invalidations)
-        m.submodules.invalidations = fork = Fork(Invalidation, 2)
-        wiring.connect(m, wiring.flipped(self.configuration_invalidations), fork.i)
-        wiring.connect(m, fork.o[0], contexts.invalidations)
-        wiring.connect(m, fork.o[1], spaces.invalidations)
+        contexts = structures = None
+        if self.cfg.context_cache is not None:
+            m.submodules.context_cache = contexts = BlockCache(ContextFormat(self.cfg), self.cfg.context_cache)
+            wiring.connect(m, wiring.flipped(self.context_fill), contexts.fill)
+        if structure_shapes(self.cfg):
+            m.submodules.structures = structures = StructureCaches(self.cfg)
+            wiring.connect(m, wiring.flipped(self.structure_fill), structures.fill)
+        for name, caches in (("page", (iotlb, structures)), ("configuration", (spaces, contexts))):
+            built = [cache for cache in caches if cache is not None]
+            m.submodules[f"{name}_invalidations"] = fork = Fork(Invalidation, len(built))
+            wiring.connect(m, wiring.flipped(getattr(self, f"{name}_invalidations")), fork.i)
+            for out, cache in zip(fork.o, built, strict=True):
+                wiring.connect(m, out, cache.invalidations)
 
         accepted = self._elaborate_entry(m, misses, hits)
         for name in ("source_id", "pasid_valid", "pasid"):
-            for cache in (iotlb, structures, spaces):
+            for cache in (iotlb, spaces):
                 m.d.comb += cache.key[name].eq(accepted.request[name])
+        if contexts is not None:
+            m.d.comb += contexts.key.source_id.eq(accepted.request.source_id)
+        if structures is not None:
+            for name in ("source_id", "pasid_valid", "pasid"):
+                m.d.comb += structures.key[name].eq(accepted.request[name])
+            m.d.comb += structures.key.page.eq(page_of(accepted.request.address))
         m.d.comb += [
-            contexts.key.source_id.eq(accepted.request.source_id),
             iotlb.key.page.eq(page_of(accepted.request.address)),
-            structures.key.page.eq(page_of(accepted.request.address)),
             iotlb.key.access.eq(accepted.request.access),
             iotlb.key.privileged.eq(accepted.request.privileged & accepted.request.pasid_valid),
         ]
@@ -146,7 +160,7 @@ class LookupPipeline(wiring.Component):
         flight, known, known_structures = [accepted], [C(1, 1)], [C(1, 1)]
         for stage in range(1, self.LATENCY + 1):
             valid.append(Signal(name=f"valid_{stage}"))
-            flight.append(Signal(_Flight(self.cfg), name=f"flight_{stage}"))
+            flight.append(Signal(_Flight(self.cfg), name=f"flight_{stage}", reset_less=True))
             known.append(Signal(name=f"known_{stage}"))
             known_structures.append(Signal(name=f"known_structures_{stage}"))
             m.d.sync += [
@@ -158,34 +172,29 @@ class LookupPipeline(wiring.Component):
         before_last, last = flight[-2], flight[-1]
         m.d.comb += iotlb.address_page.eq(before_last.request.address[12:30])
 
-        found = Signal(Miss(self.cfg))  # configuration, one cycle after the caches' comparison
-        context_ways = [entry.fields for entry in contexts.way_entry]
-        space_ways = [entry.space for entry in spaces.way_entry]
-        m.d.sync += [
-            found.context_hit.eq(contexts.way_hit.any()),
-            Value.cast(found.context).eq(select(contexts.way_hit, context_ways)),
-            found.space_hit.eq(spaces.way_hit.any()),
-            Value.cast(found.space).eq(select(spaces.way_hit, space_ways)),
-        ]
-        hit = Signal()
-        bypass = ~last.root_pointer.enabled
-        m.d.comb += hit.eq(bypass | (iotlb.hit & ~last.must_walk))
+        # What is found goes into the miss queue before it is known whether the request hits.
+        lookup = misses.lookup.payload
         m.d.comb += [
-            misses.i.valid.eq(valid[-1] & ~hit),
-            misses.i.payload.eq(found),
-            misses.i.payload.request.eq(last.request),
-            misses.i.payload.root_pointer.eq(last.root_pointer),
-            misses.i.payload.context_hit.eq(found.context_hit & known[-1] & ~last.must_walk),
-            misses.i.payload.space_hit.eq(found.space_hit & known[-1] & ~last.must_walk),
-            misses.i.payload.hint_hit.eq(structures.hit & known_structures[-1] & ~last.must_walk),
-            misses.i.payload.hint.eq(structures.hint),
+            misses.lookup.valid.eq(valid[-2]),
+            lookup.request.eq(before_last.request),
+            lookup.root_pointer.eq(before_last.root_pointer),
             misses.forget_configuration.eq(self.forget_configuration),
             misses.forget_structures.eq(self.forget_structures),
         ]
+        found = self._find_configuration(m, lookup, spaces, contexts)
+        hit = Signal()
+        bypass = ~last.root_pointer.enabled
+        m.d.comb += hit.eq(bypass | (iotlb.hit & ~last.must_walk))
+        m.d.comb += misses.missed.eq(valid[-1] & ~hit)
+        for name, value in found.items():
+            m.d.comb += misses.known[name].eq(value & known[-1] & ~last.must_walk)
+        if structures is not None:
+            self._find_structure(m, lookup, structures)
+            m.d.comb += misses.known.hint_hit.eq(structures.hit & known_structures[-1] & ~last.must_walk)
         wiring.connect(m, misses.o, wiring.flipped(self.miss))
 
         self._answer(m, hits, valid[-1] & hit, last, bypass)
-        self._count_generations(m, accepted=valid[0], missed=misses.i.valid, missed_generation=last.generation)
+        self._count_generations(m, accepted=valid[0], missed=misses.missed, missed_generation=last.generation)
         m.d.comb += [
             self.iotlb_lookup.eq(valid[-1] & ~bypass),
             self.iotlb_hit.eq(valid[-1] & ~bypass & hit),
@@ -193,6 +202,34 @@ class LookupPipeline(wiring.Component):
             self.iotlb_evicted.eq(iotlb.evicted),
         ]
         return m
+
+    def _find_configuration(self, m, lookup, spaces, contexts) -> dict[str, Signal]:
+        """Put what the configuration caches find into ``lookup``; the values, one cycle later, say which of it is."""
+        space = Signal(AddressSpace(self.cfg))
+        m.d.comb += Value.cast(space).eq(select(spaces.way_hit, [entry.space for entry in spaces.way_entry]))
+        found = {"space_hit": Signal()}
+        m.d.sync += found["space_hit"].eq(spaces.way_hit.any())
+        bits = Value.cast(space)
+        if contexts is not None:
+            hits = contexts.way_hit & (~spaces.way_hit.any()).replicate(len(contexts.way_hit))
+            bits = bits | select(hits, [entry.fields for entry in contexts.way_entry])
+            found["context_hit"] = Signal()
+            m.d.sync += found["context_hit"].eq(contexts.way_hit.any())
+        m.d.comb += Value.cast(lookup.configuration).eq(bits)
+        self._space = space
+        return found
+
+    def _find_structure(self, m, lookup, structures):
+        """Put the table to begin at into ``lookup``, and tell one cycle later for which address space it must be."""
+        space = self._space
+        first = (space.mode == TranslationMode.FIRST_STAGE) | (space.mode == TranslationMode.NESTED)
+        tags = Signal(SpaceTags(self.cfg), reset_less=True)
+        m.d.sync += [
+            tags.domain_id.eq(space.domain_id),
+            tags.pasid.eq(space.pasid),
+            tags.first_stage.eq(first),
+        ]
+        m.d.comb += [lookup.hint.eq(structures.hint), structures.space.eq(tags)]
 
     def _elaborate_entry(self, m, misses, hits):
         room = self.DEPTH - self.LATENCY - 2

@@ -5,18 +5,26 @@ begin at. The first-stage table of a nested walk is kept with its resolved host 
 above allow all access to is kept, which spares storing permissions: whoever needs the others walks from the root.
 """
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import C, Cat, Module, Signal, Value
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.fork import Fork
-from ..config import IommuConfig
+from ..config import CacheShape, IommuConfig
 from ..invalidation.command import Invalidation
 from .block_cache import BlockCache
 from .cache_format import select
 from .requester_format import RequesterFormat, RequesterKey
 
-__all__ = ["StructureCaches", "StructureFill", "StructureFormat", "StructureHint", "TableLevel"]
+__all__ = [
+    "SpaceTags",
+    "StructureCaches",
+    "StructureFill",
+    "StructureFormat",
+    "StructureHint",
+    "TableLevel",
+    "structure_shapes",
+]
 
 
 class TableLevel(enum.Enum, shape=1):
@@ -24,6 +32,12 @@ class TableLevel(enum.Enum, shape=1):
 
     LEVEL_1 = 0
     LEVEL_2 = 1
+
+
+def structure_shapes(cfg: IommuConfig) -> dict[TableLevel, CacheShape]:
+    """The caches that ``cfg`` asks for, by the level of their tables."""
+    shapes = {TableLevel.LEVEL_1: cfg.structure_cache_1, TableLevel.LEVEL_2: cfg.structure_cache_2}
+    return {level: shape for level, shape in shapes.items() if shape is not None}
 
 
 class StructureFormat(RequesterFormat):
@@ -34,21 +48,17 @@ class StructureFormat(RequesterFormat):
 
 
 class StructureHint(data.StructLayout):
-    """Where a walk may begin: ``table`` is the host page of the table of ``level``.
-
-    It holds for the address space of ``domain_id`` and ``pasid`` and the stage that ``first_stage`` tells.
-    """
+    """Where a walk may begin: ``table`` is the host page of the table of ``level``."""
 
     def __init__(self, cfg: IommuConfig):
-        super().__init__(
-            {
-                "level": TableLevel,
-                "table": cfg.page_bits,
-                "domain_id": cfg.domain_bits,
-                "pasid": 20,
-                "first_stage": 1,
-            }
-        )
+        super().__init__({"level": TableLevel, "table": cfg.page_bits})
+
+
+class SpaceTags(data.StructLayout):
+    """The address space that a hint is good for: domain, effective PASID, and which stage comes first."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"domain_id": cfg.domain_bits, "pasid": 20, "first_stage": 1})
 
 
 class StructureFill(data.StructLayout):
@@ -65,14 +75,16 @@ class StructureCaches(wiring.Component):
     Parameters
     ----------
     cfg : IommuConfig
-        ``cfg.structure_cache_1`` and ``_2`` are their shapes.
+        ``cfg.structure_cache_1`` and ``_2`` are their shapes; one of them may be missing.
 
     Attributes
     ----------
     key : In(RequesterKey)
         4 KiB key, every cycle.
-    hit, hint : Out
-        `LATENCY` cycles later; level 1 is preferred.
+    hint : Out(StructureHint)
+        `LATENCY` - 1 cycles later, not registered; level 1 is preferred.
+    space, hit : In(SpaceTags), Out(1)
+        `LATENCY` cycles after ``key``: the hint of the cycle before is for ``space``.
     fill : In(stream of StructureFill)
     invalidations : In(stream of Invalidation)
         Applied to both; the transfer is its completion.
@@ -85,8 +97,9 @@ class StructureCaches(wiring.Component):
         super().__init__(
             {
                 "key": In(RequesterKey(0)),
-                "hit": Out(1),
                 "hint": Out(StructureHint(cfg)),
+                "space": In(SpaceTags(cfg)),
+                "hit": Out(1),
                 "fill": In(stream.Signature(StructureFill(cfg))),
                 "invalidations": In(stream.Signature(Invalidation)),
             }
@@ -95,23 +108,29 @@ class StructureCaches(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         cfg = self.cfg
-        m.submodules.invalidations = fork = Fork(Invalidation, 2)
+        shapes = structure_shapes(cfg)
+        m.submodules.invalidations = fork = Fork(Invalidation, len(shapes))
         wiring.connect(m, wiring.flipped(self.invalidations), fork.i)
-        caches = {}
-        shapes = {TableLevel.LEVEL_1: cfg.structure_cache_1, TableLevel.LEVEL_2: cfg.structure_cache_2}
-        for n, (level, shape) in enumerate(shapes.items()):
-            cache = BlockCache(StructureFormat(cfg, n + 1), shape)
-            m.submodules[level.name.lower()] = caches[level] = cache
-            wiring.connect(m, fork.o[n], cache.invalidations)
-            self._connect(m, cache, level, 9 * (n + 1))
-        first, second = (caches[level] for level in TableLevel)
-        chosen = [(select(cache.way_hit, cache.way_entry), cache) for cache in (first, second)]
-        found = first.way_hit.any()
-        m.d.sync += self.hit.eq(found | second.way_hit.any())
-        for name in ("table", "domain_id", "pasid", "first_stage"):
-            values = [data.View(cache.format.entry, bits)[name] for bits, cache in chosen]
-            m.d.sync += self.hint[name].eq(Mux(found, *values))
-        m.d.sync += Value.cast(self.hint.level).eq(~found)
+        hits, entries, found = [], [], C(0)
+        level_2 = C(0)
+        for out, (level, shape) in zip(fork.o, shapes.items(), strict=True):
+            levels = level.value + 1
+            cache = BlockCache(StructureFormat(cfg, levels), shape)
+            m.submodules[level.name.lower()] = cache
+            wiring.connect(m, out, cache.invalidations)
+            self._connect(m, cache, level, 9 * levels)
+            wins = cache.way_hit & (~found).replicate(shape.ways)
+            hits += [*wins]
+            entries += [*cache.way_entry]
+            found = found | cache.way_hit.any()
+            level_2 = wins.any() if level == TableLevel.LEVEL_2 else level_2
+        found_before, tags = Signal(), Signal(SpaceTags(cfg), reset_less=True)
+        m.d.comb += Value.cast(self.hint.level).eq(level_2)
+        m.d.comb += self.hint.table.eq(select(Cat(hits), [entry.table for entry in entries]))
+        m.d.sync += found_before.eq(found)
+        for name, _ in tags.shape():
+            m.d.sync += tags[name].eq(select(Cat(hits), [entry[name] for entry in entries]))
+        m.d.comb += self.hit.eq(found_before & (tags.as_value() == self.space.as_value()))
         return m
 
     def _connect(self, m, cache, level, shift):

@@ -25,8 +25,8 @@ def index(address: Value, level: Value) -> Value:
 
 
 def leaf_size(level: Value) -> Value:
-    """`PageSize` of a leaf at ``level``: 4 KiB at 1, 2 MiB at 2, 1 GiB at 3."""
-    return (level - 1)[:2]
+    """`PageSize` of a leaf at ``level``: 4 KiB at 1, 2 MiB at 2, 1 GiB at 3; 4 KiB at levels that have none."""
+    return Cat(level == 2, level == 3)
 
 
 def page_address(page: Value, address: Value, level: Value) -> Value:

@@ -85,10 +85,12 @@ def _page_gates(cfg: IommuConfig, request: data.View, space: data.View) -> dict[
     }
 
 
-def check_gates(cfg: IommuConfig, request: data.View, mode: Value, event: data.View) -> dict[str, Value]:
-    """The bits of `Gates` for a request, TTM ``mode`` and the `nestwalk.walk.state.TableEvent` that arrived for it."""
+def check_gates(
+    cfg: IommuConfig, request: data.View, mode: Value, context: data.View, space: data.View
+) -> dict[str, Value]:
+    """The bits of `Gates` for a request, TTM ``mode``, and the context entry or address space that was found for it."""
     return {
         **_start_gates(cfg, request, mode),
-        **_pasid_gates(cfg, request, event.context),
-        **_page_gates(cfg, request, event.space),
+        **_pasid_gates(cfg, request, context),
+        **_page_gates(cfg, request, space),
     }

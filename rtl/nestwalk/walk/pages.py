@@ -12,15 +12,20 @@ from ..formats.first_stage import FirstStageEntry
 from ..formats.pasid import TranslationMode
 from ..formats.second_stage import SecondStageEntry
 from ..lookup.configuration import AddressSpace
-from .address import index, leaf_size, page_address
+from .address import leaf_size, one_of, page_address
+from .first_fault import first_fault
 from .gates import INTERRUPT_PAGES
-from .state import Action, Decision, Leaf, Phase, Progress
+from .state import Action, Decision, Phase, Progress
 
 __all__ = ["PageStep"]
 
 
 class _Seen(data.StructLayout):
-    """What the first cycle finds out about an entry, for the second."""
+    """What the first cycle finds out about an entry, for the second.
+
+    ``target`` is where the entry leads: the next entry of the same stage, the place in the page, or after an update
+    what has waited for it. ``value`` is the entry that may have to be changed: a first-stage one.
+    """
 
     def __init__(self, cfg: IommuConfig):
         super().__init__(
@@ -32,22 +37,25 @@ class _Seen(data.StructLayout):
                 "beyond": 1,
                 "leaf": 1,
                 "top": 1,
+                "first_top": 1,
                 "to_interrupt": 1,
                 "unchanged": 1,
                 "level": 3,
-                "page": cfg.page_bits,
-                "output": cfg.haw,
-                "first_index": 9,
-                "second_index": 9,
+                "target": cfg.haw,
                 "top_index": 9,
                 "write": 1,
                 "read": 1,
                 "user_read": 1,
-                "accessed": 1,
-                "dirty": 1,
                 "value": 64,
             }
         )
+
+
+class _Choice(data.Struct):
+    """Which address a decision is about; without either where the entry leads."""
+
+    entry: 1  # the last first-stage entry
+    second_root: 1  # the top of the second stage
 
 
 class PageStep(wiring.Component):
@@ -57,9 +65,10 @@ class PageStep(wiring.Component):
     ::
 
                        ┌── nested ──> SECOND_STAGE_TABLE ... leaf ──┐
-        enter ──> first-stage entry <───────────────────────────────┘
+        enter ──> first-stage entry <───────────────────────────────┤
                        │ leaf                        not nested: set bits, grant
                        └── nested ──> SECOND_STAGE_FINAL ... leaf ──> UPDATE (bits of the first-stage leaf) ──> grant
+                                                                      └── changed meanwhile: read it again
 
     The order within an entry is: access error, present, reserved, address range, permission, accessed and dirty bits.
     First-stage permissions are decided at the level where they are lost; those of the second stage at its leaf, or
@@ -72,8 +81,8 @@ class PageStep(wiring.Component):
 
     Attributes
     ----------
-    request, space, progress, leaf : In
-        The slot's state.
+    request, space, progress, entry, address, leaf : In
+        The slot's state; ``leaf`` (64 bits) is the first-stage leaf of a nested walk, whose bits wait.
     value : In(64)
         The entry.
     error : In(1)
@@ -83,7 +92,13 @@ class PageStep(wiring.Component):
     guest_page : Out
         In the same cycle: the page that a first-stage entry leads to, which is guest-physical under nesting.
     decision : Out(Decision)
-        One cycle later.
+        One cycle later, as the others below.
+    expected, mask : Out(64)
+        What `Action.UPDATE` finds and sets.
+    next_address, sets_address : Out
+        The slot's new ``address``, if it changes.
+    sets_leaf : Out(1)
+        ``expected`` is the slot's new ``leaf``.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -92,121 +107,145 @@ class PageStep(wiring.Component):
             {
                 "request": In(TranslationRequest(cfg)),
                 "space": In(AddressSpace(cfg)),
-                "progress": In(Progress(cfg)),
-                "leaf": In(Leaf(cfg)),
+                "progress": In(Progress),
+                "entry": In(cfg.haw - 3),
+                "address": In(cfg.haw),
+                "leaf": In(64),
                 "value": In(64),
                 "error": In(1),
                 "update_failed": In(1),
                 "guest_page": Out(cfg.page_bits),
                 "decision": Out(Decision(cfg)),
+                "expected": Out(64),
+                "mask": Out(64),
+                "next_address": Out(cfg.haw),
+                "sets_address": Out(1),
+                "sets_leaf": Out(1),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         cfg = self.cfg
-        self._request, self._space = Signal(TranslationRequest(cfg)), Signal(AddressSpace(cfg))
-        self._progress, self._leaf, self._seen = Signal(Progress(cfg)), Signal(Leaf(cfg)), Signal(_Seen(cfg))
+        self._request = Signal(TranslationRequest(cfg), reset_less=True)
+        self._space = Signal(AddressSpace(cfg), reset_less=True)
+        self._progress = Signal(Progress, reset_less=True)
+        self._entry = Signal(cfg.haw - 3, reset_less=True)
+        self._seen = Signal(_Seen(cfg), reset_less=True)
         m.d.sync += [
             self._request.eq(self.request),
             self._space.eq(self.space),
             self._progress.eq(self.progress),
-            self._leaf.eq(self.leaf),
+            self._entry.eq(self.entry),
         ]
         self._see(m)
 
-        request, space, decision = self._request, self._space, self.decision
-        self._user = ~(request.privileged & request.pasid_valid)
-        self._writes = (request.access == Access.WRITE) | (request.access == Access.ATOMIC)
+        seen, space, progress, decision = self._seen, self._space, self._progress, self.decision
+        self._user = ~(self._request.privileged & self._request.pasid_valid)
+        self._writes = (self._request.access == Access.WRITE) | (self._request.access == Access.ATOMIC)
         self._nested = space.mode == TranslationMode.NESTED
+        first, updated = progress.phase == Phase.FIRST_STAGE, progress.phase == Phase.UPDATE
+        entry = FirstStageEntry(seen.value)
+        self._accessed, self._dirty = entry.a & (entry.ea | ~space.eafe), entry.d
+        self._choose = Signal(_Choice)
         m.d.comb += [
-            decision.space.eq(space),
-            decision.progress.eq(self._progress),
-            decision.leaf.eq(self._leaf),
+            decision.progress.eq(progress),
             decision.cached.eq(1),
             decision.recorded.eq(~(space.fpd & is_qualified(decision.fault))),
+            self.expected.eq(seen.value),
+            # A, EA where EAFE, D where the request writes to the page itself.
+            self.mask.eq(Cat(C(0, 5), C(1, 1), self._writes & (seen.leaf | ~first), C(0, 3), space.eafe, C(0, 53))),
+            self.next_address.eq(seen.target),
+            self.sets_address.eq(first | (decision.action == Action.UPDATE)),
+            self.sets_leaf.eq(first),
         ]
-        phase = self._progress.phase
-        with m.If(phase == Phase.FIRST_STAGE):
+        with m.If(first):
             self._first_stage(m)
-        with m.Elif(phase == Phase.UPDATE):
+        with m.Elif(updated):
             self._updated(m)
         with m.Else():
             self._second_stage(m)
+        self._grant(m, first, updated)
+        second_entry = Cat(C(0, 3), seen.top_index, space.second_root)
+        again = self._choose.entry
+        m.d.comb += decision.address.eq(
+            one_of(
+                [
+                    (again, Cat(C(0, 3), self._entry)),
+                    (self._choose.second_root, second_entry),
+                    (~again & ~self._choose.second_root, seen.target),
+                ]
+            )
+        )
         return m
 
     def _see(self, m):
         """First cycle: decode the entry for the stage that it belongs to."""
         cfg, seen = self.cfg, self._seen
-        progress, space = self.progress, self.space
+        progress, space, request = self.progress, self.space, self.request
         first, second = FirstStageEntry(self.value), SecondStageEntry(self.value)
-        is_first = (progress.phase == Phase.FIRST_STAGE) | (progress.phase == Phase.UPDATE)
-        level = Mux(is_first, progress.first_level, progress.second_level)
+        is_first, updated = progress.phase == Phase.FIRST_STAGE, progress.phase == Phase.UPDATE
+        nested = space.mode == TranslationMode.NESTED
+        level = Signal(3)
         second_top = (space.second_levels + 2)[:3]
         first_top = Mux(space.first_5_level, C(5, 3), C(4, 3))
         page = self.value[12 : cfg.haw]
-        page_as_address = Cat(C(0, 12), page, C(0, 57 - cfg.haw))
-        source = Mux(is_first, self.request.address[:57], progress.address)
+        source = Mux(is_first | ~nested, request.address[:57], self.address)
+        leaf = Mux(is_first, first.is_leaf(level), second.is_leaf(level))
+        # The guest caches stand in for an entry above the top level too.
+        next_index = one_of([(level == n + 1, source[3 + 9 * n : 12 + 9 * n]) for n in range(1, 6)])
         output = page_address(page, source, level)[: cfg.haw]
-        m.d.comb += self.guest_page.eq(Mux(first.is_leaf(progress.first_level), output[12:], page))
+        target = Signal(cfg.haw)
+        # In the table of the top level, which is 3 at least: bits of the guest-physical page.
+        page_as_address = Cat(C(0, 12), page, C(0, 57 - cfg.haw))
+        top_index = one_of([(second_top == n, page_as_address[3 + 9 * n : 12 + 9 * n]) for n in (3, 4, 5)])
         beyond = C(0)
         for levels in sorted(cfg.second_stage_levels):
             width = cfg.second_stage_width(levels)
             beyond = beyond | ((space.second_levels == levels - 2) & self.value[min(width, 52) : 52].any())
+        m.d.comb += [
+            level.eq(Mux(is_first, progress.first_level, progress.second_level)),
+            target.eq(Mux(leaf, output, Cat(C(0, 3), next_index, page))),
+            self.guest_page.eq(target[12:]),
+        ]
         m.d.sync += [
             seen.error.eq(self.error),
             seen.update_failed.eq(self.update_failed),
             seen.present.eq(Mux(is_first, first.present(), second.present())),
-            seen.reserved.eq(
-                Mux(
-                    is_first,
-                    first.reserved_set(cfg, progress.first_level),
-                    second.reserved_set(cfg, progress.second_level),
-                )
-            ),
-            seen.beyond.eq(beyond & (space.mode == TranslationMode.NESTED)),
-            seen.leaf.eq(Mux(is_first, first.is_leaf(progress.first_level), second.is_leaf(progress.second_level))),
-            seen.top.eq(Mux(is_first, progress.first_level == first_top, progress.second_level == second_top)),
+            seen.reserved.eq(Mux(is_first, first.reserved_set(cfg, level), second.reserved_set(cfg, level))),
+            seen.beyond.eq(beyond & nested),
+            seen.leaf.eq(leaf),
+            seen.top.eq(level == Mux(is_first, first_top, second_top)),
+            seen.first_top.eq(progress.first_level == first_top),
             seen.to_interrupt.eq(output[20:] == INTERRUPT_PAGES),
-            seen.unchanged.eq(self.value & ~C(0x460, 64) == self.leaf.value & ~C(0x460, 64)),
+            seen.unchanged.eq(self.value & ~C(0x460, 64) == self.leaf & ~C(0x460, 64)),
             seen.level.eq(level),
-            seen.page.eq(page),
-            seen.output.eq(output),
-            seen.first_index.eq(index(self.request.address[:57], (progress.first_level - 1)[:3])),
-            seen.second_index.eq(index(progress.address, (progress.second_level - 1)[:3])),
-            seen.top_index.eq(index(page_as_address, second_top)),
+            seen.target.eq(Mux(updated, self.address, target)),
+            seen.top_index.eq(top_index),
             seen.read.eq(second.r),
-            seen.write.eq(Mux(is_first, first.rw, second.w)),
+            seen.write.eq(self.value[1]),
             seen.user_read.eq(first.us),
-            seen.accessed.eq(first.a & (first.ea | ~space.eafe)),
-            seen.dirty.eq(first.d),
-            seen.value.eq(self.value),
+            seen.value.eq(Mux(is_first | updated, self.value, self.leaf)),
         ]
 
     def _fault(self, m, conditions) -> Value:
         """Set the decision to the first fault that applies; the value says whether there is one."""
-        faulty = Signal()
-        for condition, reason in reversed(conditions):
-            with m.If(condition):
-                m.d.comb += [Value.cast(self.decision.fault).eq(reason), faulty.eq(1)]
+        code, faulty = first_fault(conditions)
+        m.d.comb += Value.cast(self.decision.fault).eq(code)
         with m.If(faulty):
             m.d.comb += self.decision.action.eq(Action.FAULT)
         return faulty
 
-    def _first_mask(self, dirty: Value) -> Value:
-        """Bits that the request needs in a first-stage entry: A, EA where EAFE, D where ``dirty``."""
-        return Cat(C(0, 5), C(1, 1), dirty, C(0, 3), self._space.eafe, C(0, 53))
-
     def _first_stage(self, m):
-        """A first-stage entry."""
+        """A first-stage entry: set its bits, answer, or go on to the next one, under nesting by the second stage."""
         seen, space, progress, decision = self._seen, self._space, self._progress, self.decision
-        after = decision.progress
+        after, nested = decision.progress, self._nested
         obeys_read_only = self._user | space.wpe
-        sets_bits = ~seen.accessed | (seen.leaf & self._writes & ~seen.dirty)
-        may_set = space.pwsnp & (progress.table_write | ~self._nested)
+        sets_bits = ~self._accessed | (seen.leaf & self._writes & ~self._dirty)
+        may_set = space.pwsnp & (progress.table_write | ~nested)
         # Under nesting the bits of a leaf wait for the second stage's word on the page.
-        updates = sets_bits & ~(seen.leaf & self._nested)
-        ends = seen.leaf & ~self._nested
+        updates = sets_bits & ~(seen.leaf & nested)
+        ends = seen.leaf & ~nested
         faulty = self._fault(
             m,
             [
@@ -221,54 +260,28 @@ class PageStep(wiring.Component):
                 (updates & ~may_set, Mux(space.pwsnp, R.SFS_8, R.SFS_9)),
             ],
         )
-        m.d.comb += [
-            after.first_write.eq(progress.first_write & seen.write),
-            after.first_user.eq(progress.first_user & seen.user_read),
-            decision.expected.eq(seen.value),
-            decision.mask.eq(self._first_mask(ends & self._writes)),
-        ]
-        with m.If(faulty):
-            pass
-        with m.Elif(updates):
+        m.d.comb += [self._choose.entry.eq(updates), self._choose.second_root.eq(~updates & nested)]
+        with m.If(~faulty):
+            goes_on = Mux(nested, Action.LOOKUP_GUEST, Mux(seen.leaf, Action.GRANT, Action.READ_ENTRY))
+            m.d.comb += Value.cast(decision.action).eq(Mux(updates, Action.UPDATE, goes_on))
+        with m.If(~updates):
             m.d.comb += [
-                decision.action.eq(Action.UPDATE),
-                decision.address.eq(Cat(C(0, 3), progress.entry)),
-                decision.progress.eq(progress),
+                after.first_write.eq(progress.first_write & seen.write),
+                after.first_user.eq(progress.first_user & seen.user_read),
+                after.second_level.eq(space.second_levels + 2),
+                after.second_read.eq(1),
+                after.second_write.eq(1),
             ]
-        with m.Elif(ends):
-            self._grant(m, first_dirty=seen.dirty, first_size=leaf_size(seen.level))
-        with m.Else():
-            self._after_first(m)
-
-    def _after_first(self, m):
-        """Go on from a first-stage entry: to the next one, under nesting through the second stage first."""
-        seen, space, progress, decision = self._seen, self._space, self._progress, self.decision
-        after = decision.progress
-        next_entry = Cat(C(0, 3), seen.first_index, seen.page)
-        second_entry = Cat(C(0, 3), seen.top_index, space.second_root)
-        address = Mux(self._nested, second_entry, next_entry)
-        m.d.comb += [
-            decision.action.eq(Mux(self._nested, Action.LOOKUP_GUEST, Action.READ_ENTRY)),
-            decision.address.eq(address),
-            after.entry.eq(address[3:]),
-            after.second_level.eq(space.second_levels + 2),
-            after.second_read.eq(1),
-            after.second_write.eq(1),
-            after.address.eq(Mux(seen.leaf, seen.output, next_entry)),
-        ]
-        with m.If(seen.leaf):
-            m.d.comb += [
-                Value.cast(after.first_size).eq(leaf_size(seen.level)),
-                after.phase.eq(Phase.SECOND_STAGE_FINAL),
-                decision.leaf.value.eq(seen.value),
-                decision.leaf.entry.eq(progress.entry),
-                decision.leaf.table_write.eq(progress.table_write),
-            ]
-        with m.Else():
-            m.d.comb += [
-                after.first_level.eq(seen.level - 1),
-                Value.cast(after.phase).eq(Mux(self._nested, Phase.SECOND_STAGE_TABLE, Phase.FIRST_STAGE)),
-            ]
+            with m.If(seen.leaf):
+                m.d.comb += [
+                    Value.cast(after.first_size).eq(leaf_size(seen.level)),
+                    after.phase.eq(Phase.SECOND_STAGE_FINAL),
+                ]
+            with m.Else():
+                m.d.comb += [
+                    after.first_level.eq(seen.level - 1),
+                    Value.cast(after.phase).eq(Mux(nested, Phase.SECOND_STAGE_TABLE, Phase.FIRST_STAGE)),
+                ]
 
     def _second_stage(self, m):
         """A second-stage entry."""
@@ -282,11 +295,8 @@ class PageStep(wiring.Component):
         lacks = lacks_write | lacks_read
         lost = Mux(lacks_write, R.LGN_2, R.LGN_3)
         checks_page = seen.leaf & final
-        first_top = Mux(space.first_5_level, C(5, 3), C(4, 3))
-        leaf = FirstStageEntry(self._leaf.value)
-        leaf_accessed = leaf.a & (leaf.ea | ~space.eafe)
-        updates = self._nested & checks_page & (~leaf_accessed | (self._writes & ~leaf.d))
-        may_set = space.pwsnp & self._leaf.table_write
+        updates = self._nested & checks_page & (~self._accessed | (self._writes & ~self._dirty))
+        may_set = space.pwsnp & progress.table_write
         faulty = self._fault(
             m,
             [
@@ -298,79 +308,57 @@ class PageStep(wiring.Component):
                 (seen.reserved, Mux(legacy, R.LSS_2, R.SSS_3)),
                 (legacy & lacks, lost),
                 (~read & ~write, R.SSS_2),
-                (seen.leaf & ~final & ~read, Mux(progress.first_level == first_top, R.SFS_6, R.SFS_7)),
+                (seen.leaf & ~final & ~read, Mux(seen.first_top, R.SFS_6, R.SFS_7)),
                 (checks_page & lacks, Mux(lacks_write, R.SGN_6, R.SGN_7)),
                 (checks_page & seen.to_interrupt, Mux(legacy, R.LGN_4, R.SGN_8)),
                 (updates & ~may_set, Mux(space.pwsnp, R.SFS_8, R.SFS_9)),
             ],
         )
         m.d.comb += [
+            self._choose.entry.eq(updates),
             after.second_read.eq(read),
             after.second_write.eq(write),
-            decision.expected.eq(self._leaf.value),
-            decision.mask.eq(self._first_mask(self._writes)),
         ]
-        next_entry = Cat(C(0, 3), seen.second_index, seen.page)
-        with m.If(faulty):
-            pass
-        with m.Elif(updates):
+        with m.If(~faulty):
+            goes_on = Mux(checks_page, Action.GRANT, Action.READ_ENTRY)
+            m.d.comb += Value.cast(decision.action).eq(Mux(updates, Action.UPDATE, goes_on))
+        with m.If(~seen.leaf):
+            m.d.comb += after.second_level.eq(seen.level - 1)
+        with m.Elif(final):
             # The answer waits in ``address`` and the second stage's permissions for the first-stage leaf's bits.
-            m.d.comb += [
-                decision.action.eq(Action.UPDATE),
-                decision.address.eq(Cat(C(0, 3), self._leaf.entry)),
-                after.phase.eq(Phase.UPDATE),
-                after.address.eq(seen.output),
-                after.second_level.eq(seen.level),
-            ]
-        with m.Elif(checks_page):
-            self._grant(m, first_dirty=leaf.d, second_size=leaf_size(seen.level), read=read, write=write)
+            m.d.comb += after.phase.eq(Phase.UPDATE)
         with m.Else():
-            address = Mux(seen.leaf, seen.output, next_entry)
-            m.d.comb += [
-                decision.action.eq(Action.READ_ENTRY),
-                decision.address.eq(address),
-                after.entry.eq(address[3:]),
-            ]
-            with m.If(seen.leaf):
-                m.d.comb += [after.phase.eq(Phase.FIRST_STAGE), after.table_write.eq(write)]
-            with m.Else():
-                m.d.comb += after.second_level.eq(seen.level - 1)
+            m.d.comb += [after.phase.eq(Phase.FIRST_STAGE), after.table_write.eq(write)]
 
     def _updated(self, m):
-        """The first-stage leaf of a nested walk after its bits were set; if it changed, the walk starts again."""
-        seen, progress = self._seen, self._progress
-        faulty = self._fault(m, [(seen.update_failed, R.SFS_10)])
-        enough = seen.accessed & (seen.dirty | ~self._writes)
-        with m.If(faulty):
-            pass
-        with m.Elif(seen.unchanged & enough):
-            self._grant(
-                m,
-                first_dirty=seen.dirty,
-                second_size=leaf_size(progress.second_level),
-                read=progress.second_read,
-                write=progress.second_write,
-            )
-            m.d.comb += self.decision.address.eq(progress.address)
-        with m.Else():
-            m.d.comb += self.decision.action.eq(Action.RESTART)
+        """The first-stage leaf of a nested walk after its bits were set; if it changed, it is read again.
 
-    def _grant(self, m, *, first_dirty, first_size=None, second_size=None, read=1, write=1):
-        """Answer with the page at hand and the permissions of both stages."""
+        What its former value forbade stays forbidden to what is cached, which costs a walk at most.
+        """
+        faulty = self._fault(m, [(self._seen.update_failed, R.SFS_10)])
+        done = self._seen.unchanged & self._accessed & (self._dirty | ~self._writes)
+        m.d.comb += self._choose.entry.eq(~done)
+        with m.If(~faulty & done):
+            m.d.comb += self.decision.action.eq(Action.GRANT)
+        with m.Elif(~faulty):
+            m.d.comb += [
+                self.decision.action.eq(Action.READ_ENTRY),
+                self.decision.progress.phase.eq(Phase.FIRST_STAGE),
+            ]
+
+    def _grant(self, m, is_first, updated):
+        """What an answer allows: the permissions of both stages for the smaller page."""
         seen, space, progress, decision = self._seen, self._space, self._progress, self.decision
         first = space.mode != TranslationMode.SECOND_STAGE
         first_write = decision.progress.first_write | ~first
         user = decision.progress.first_user | ~first
-        sizes = [Value.cast(progress.first_size) if size is None else size for size in (first_size, second_size)]
-        if second_size is None:
-            sizes = sizes[:1]
-        smallest = sizes[0] if len(sizes) == 1 else Mux(sizes[0] < sizes[1], *sizes)
-        writable = write & (first_dirty | ~first)
+        read = progress.second_read & (seen.read | is_first | updated)
+        write = progress.second_write & (seen.write | is_first | updated)
+        size, first_size = leaf_size(seen.level), Value.cast(progress.first_size)
+        writable = write & (self._dirty | ~first)
         allowed = decision.permissions
         m.d.comb += [
-            decision.action.eq(Action.GRANT),
-            decision.address.eq(seen.output),
-            Value.cast(decision.size).eq(smallest),
+            Value.cast(decision.size).eq(Mux(is_first | (size < first_size), size, first_size)),
             allowed.user_read.eq(read & user),
             allowed.user_write.eq(writable & user & first_write),
             allowed.privileged_read.eq(read & space.sre),

@@ -1,4 +1,4 @@
-"""The end of a walk: its answer, its fault, and what the IOTLB keeps of it."""
+"""What comes of a walk: its answer, its fault, and what the look-up caches keep of it."""
 
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
@@ -9,17 +9,26 @@ from ..bus.queue import Queue
 from ..bus.translation import PageSize, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
 from ..formats.fault import FaultEvent
-from ..formats.pasid import TranslationMode
 from ..lookup.fill_queue import FillQueue
 from ..lookup.iotlb import IotlbFill
 from ..lookup.requester_format import page_of
+from ..lookup.structure_caches import SpaceTags, StructureFill, structure_shapes
 from .gates import INTERRUPT_PAGES
 from .state import Action, Decision
 
 __all__ = ["WalkResults"]
 
 FILLS = 16
-"""Translations that can wait to be cached; what ends while so many wait is not cached."""
+"""Translations and tables that can wait to be cached; what comes while so many wait is not cached.
+
+Two slots, with a memory latency between what they find, share a place."""
+
+
+class _Fill(data.StructLayout):
+    """A translation, or a table of ``table_level``."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"translation": IotlbFill(cfg), "table_level": 2})
 
 
 class _Result(data.StructLayout):
@@ -44,13 +53,14 @@ class WalkResults(wiring.Component):
 
     Attributes
     ----------
-    finish : In(1)
-        A walk ends in this cycle; ``slot``, ``request``, ``decision`` and ``late`` (an invalidation has overtaken it)
-        describe it.
+    finish, finds : In(1)
+        In this cycle a walk ends, or knows a table of ``table_level`` to be kept. ``slot``, ``request``, ``decision``,
+        ``space`` and ``late`` (an invalidation has overtaken it) describe it.
     drop_fills : In(1)
         Level: forget what waits to be cached, until ``fills_wait`` is low.
     fills_wait : Out(1)
-    response, faults, iotlb_fill : Out(stream)
+    response, faults, iotlb_fill, structure_fill : Out(stream)
+        Without paging-structure caches there is no ``structure_fill``.
     freed, freed_slot : Out
         Pulse and number of a slot whose answer has been taken.
     """
@@ -60,15 +70,19 @@ class WalkResults(wiring.Component):
         super().__init__(
             {
                 "finish": In(1),
+                "finds": In(1),
+                "table_level": In(2),
                 "slot": In(range(cfg.walk_slots)),
                 "request": In(TranslationRequest(cfg)),
                 "decision": In(Decision(cfg)),
+                "space": In(SpaceTags(cfg)),
                 "late": In(1),
                 "drop_fills": In(1),
                 "fills_wait": Out(1),
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
                 "faults": Out(stream.Signature(FaultEvent)),
                 "iotlb_fill": Out(stream.Signature(IotlbFill(cfg))),
+                **({"structure_fill": Out(stream.Signature(StructureFill(cfg)))} if structure_shapes(cfg) else {}),
                 "freed": Out(1),
                 "freed_slot": Out(range(cfg.walk_slots)),
             }
@@ -81,14 +95,19 @@ class WalkResults(wiring.Component):
         m.submodules.answers = answers = BypassQueue(_Result(cfg), slots)
         m.submodules.events = events = Queue(FaultEvent, slots)
         wiring.connect(m, events.o, wiring.flipped(self.faults))
-        finish, late, slot = Signal(), Signal(), Signal(self.slot.shape())
-        request, decision = Signal(TranslationRequest(cfg)), Signal(Decision(cfg))
+        finish, finds, late, slot = Signal(), Signal(), Signal(), Signal(self.slot.shape())
+        request = Signal(TranslationRequest(cfg), reset_less=True)
+        decision = Signal(Decision(cfg), reset_less=True)
+        self._space, self._table_level = Signal(SpaceTags(cfg), reset_less=True), Signal(2)
         m.d.sync += [
             finish.eq(self.finish),
+            finds.eq(self.finds),
             late.eq(self.late),
             slot.eq(self.slot),
             request.eq(self.request),
             decision.eq(self.decision),
+            self._space.eq(self.space),
+            self._table_level.eq(Mux(self.finds, self.table_level, 0)),
         ]
         granted = decision.action == Action.GRANT
         recorded = ~granted & decision.recorded
@@ -114,7 +133,7 @@ class WalkResults(wiring.Component):
             events.i.payload.reason.eq(decision.fault),
         ]
         self._answer_after_record(m, answers)
-        self._offer_fill(m, finish & granted & decision.cached & ~late, request, decision)
+        self._offer_fill(m, ((finish & granted & decision.cached) | finds) & ~late, request, decision)
         return m
 
     def _answer_after_record(self, m, answers):
@@ -133,25 +152,48 @@ class WalkResults(wiring.Component):
 
     def _offer_fill(self, m, cacheable: Value, request, decision):
         page = decision.address[12:]
-        size, space = decision.size, decision.space
+        size, space = decision.size, self._space
         reaches_2m = page[9:] == INTERRUPT_PAGES >> 1
         reaches_1g = page[18:] == INTERRUPT_PAGES >> 10
         reaches = Mux(size == PageSize.SIZE_1G, reaches_1g, (size == PageSize.SIZE_2M) & reaches_2m)
-        first = (space.mode == TranslationMode.FIRST_STAGE) | (space.mode == TranslationMode.NESTED)
-        m.submodules.fills = fills = FillQueue(IotlbFill(self.cfg), FILLS)
+        m.submodules.fills = fills = FillQueue(_Fill(self.cfg), FILLS if self.cfg.walk_slots > 2 else 1)
         m.d.comb += [fills.drop.eq(self.drop_fills), self.fills_wait.eq(fills.waits)]
-        wiring.connect(m, fills.o, wiring.flipped(self.iotlb_fill))
-        entry = fills.i.payload.entry
+        self._dispatch(m, fills.o)
+        translation = fills.i.payload.translation
+        entry = translation.entry
         m.d.comb += [
             fills.i.valid.eq(cacheable),
-            Value.cast(fills.i.payload.class_size).eq(Mux(reaches, PageSize.SIZE_4K, size)),
+            fills.i.payload.table_level.eq(self._table_level),
+            Value.cast(translation.class_size).eq(Mux(reaches, PageSize.SIZE_4K, size)),
             entry.source_id.eq(request.source_id),
             entry.pasid_valid.eq(request.pasid_valid),
             entry.pasid.eq(space.pasid),
             entry.page.eq(page_of(request.address)),
             entry.domain_id.eq(space.domain_id),
-            entry.first_stage.eq(first),
+            entry.first_stage.eq(space.first_stage),
             entry.permissions.eq(decision.permissions),
             entry.size.eq(size),
             entry.host_page.eq(page),
         ]
+
+    def _dispatch(self, m, fill):
+        """To the IOTLB, or to the paging-structure caches."""
+        translation = fill.payload.translation
+        is_table = fill.payload.table_level != 0
+        m.d.comb += [
+            self.iotlb_fill.valid.eq(fill.valid & ~is_table),
+            self.iotlb_fill.payload.eq(translation),
+            fill.ready.eq(self.iotlb_fill.ready),
+        ]
+        if not structure_shapes(self.cfg):
+            return
+        entry = self.structure_fill.payload.entry
+        m.d.comb += [
+            self.structure_fill.valid.eq(fill.valid & is_table),
+            Value.cast(self.structure_fill.payload.level).eq(fill.payload.table_level[1]),
+            entry.table.eq(translation.entry.host_page),
+        ]
+        for name in ("source_id", "pasid_valid", "pasid", "page", "domain_id", "first_stage"):
+            m.d.comb += entry[name].eq(translation.entry[name])
+        with m.If(is_table):
+            m.d.comb += fill.ready.eq(self.structure_fill.ready)

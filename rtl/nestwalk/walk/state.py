@@ -2,13 +2,15 @@
 
 from amaranth.lib import data, enum
 
-from ..bus.translation import PageSize
+from ..bus.translation import PageSize, RootPointer
 from ..config import IommuConfig
 from ..formats.fault import FaultReason
 from ..lookup.configuration import AddressSpace, ContextFields
 from ..lookup.iotlb import Permissions
+from ..lookup.miss_queue import Configuration
+from ..lookup.structure_caches import StructureHint, structure_shapes
 
-__all__ = ["Action", "Decision", "Leaf", "Phase", "Progress", "StructureKind", "TableEvent"]
+__all__ = ["Action", "Beginning", "Decision", "Identity", "Phase", "Progress", "StructureKind", "TableEvent"]
 
 
 class StructureKind(enum.Enum, shape=3):
@@ -27,7 +29,7 @@ class TableEvent(data.StructLayout):
     """A root, context, PASID-directory or PASID-table entry, checked: the predicates are those of its struct.
 
     ``page`` is the host page of the next table (root and directory), ``context`` and ``space`` what the other entries
-    say. A legacy context entry comes as a ``space``. An entry from a cache has passed all checks.
+    say. A legacy context entry comes as a ``space``. What is not of the ``kind`` means nothing.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -46,6 +48,14 @@ class TableEvent(data.StructLayout):
         )
 
 
+class Beginning(data.StructLayout):
+    """What a walk begins with: the snapshot of its request, and what the caches knew, as the event of ``kind``."""
+
+    def __init__(self, cfg: IommuConfig):
+        fields = {"kind": StructureKind, "root_pointer": RootPointer(cfg), "configuration": Configuration(cfg)}
+        super().__init__(fields | ({"hint_hit": 1, "hint": StructureHint(cfg)} if structure_shapes(cfg) else {}))
+
+
 class Phase(enum.Enum, shape=2):
     """What the paging entry that a slot waits for is."""
 
@@ -55,38 +65,36 @@ class Phase(enum.Enum, shape=2):
     UPDATE = 3  # the first-stage leaf again, after its accessed and dirty bits were set
 
 
-class Progress(data.StructLayout):
+class Identity(data.Struct):
+    """What the table entries met so far say of the requester: its effective PASID, and FPD of any of them."""
+
+    pasid: 20
+    fpd: 1
+
+
+class Progress(data.Struct):
     """Where a page walk is.
 
     ``first_level`` and ``second_level`` are those of the entry waited for (or, while its address is walked, of the
-    first-stage entry); ``address`` is the input of the second-stage walk, or the host address while a leaf is updated;
-    the permissions are the ANDs over the entries met; ``table_write`` is the second stage's write permission for the
-    first-stage entry; ``entry`` is the host address of the entry waited for, in 8-byte units.
+    first-stage entry); the permissions are the ANDs over the entries met; ``table_write`` is the second stage's write
+    permission for the first-stage entry; ``upper`` says that the entry waited for is the upper one of its 16 bytes.
+
+    Beside it a slot has what is written only where it changes: ``address``, the guest-physical input of the
+    second-stage walk, or the host address to be granted while a leaf is updated; ``entry``, the host address of the
+    last first-stage entry, in 8-byte units; ``leaf``, the value of the last first-stage entry, which under nesting
+    waits until its bits may be set (§3.8).
     """
 
-    def __init__(self, cfg: IommuConfig):
-        super().__init__(
-            {
-                "phase": Phase,
-                "first_level": 3,
-                "second_level": 3,
-                "first_size": PageSize,
-                "address": 57,
-                "first_write": 1,
-                "first_user": 1,
-                "second_read": 1,
-                "second_write": 1,
-                "table_write": 1,
-                "entry": cfg.haw - 3,
-            }
-        )
-
-
-class Leaf(data.StructLayout):
-    """The first-stage leaf of a nested walk, kept until its bits may be set (§3.8): value, place, may it be written."""
-
-    def __init__(self, cfg: IommuConfig):
-        super().__init__({"value": 64, "entry": cfg.haw - 3, "table_write": 1})
+    phase: Phase
+    first_level: 3
+    second_level: 3
+    first_size: PageSize
+    first_write: 1
+    first_user: 1
+    second_read: 1
+    second_write: 1
+    table_write: 1
+    upper: 1
 
 
 class Action(enum.Enum, shape=3):
@@ -97,17 +105,15 @@ class Action(enum.Enum, shape=3):
     UPDATE = 2  # set bits in an entry, then look at it again
     GRANT = 3
     FAULT = 4
-    RESTART = 5  # walk the pages again from their root
-    LOOKUP_GUEST = 6  # begin a second-stage walk: at what the guest caches know, else at ``address``
+    LOOKUP_GUEST = 5  # begin a second-stage walk: at what the guest caches know, else at ``address``
 
 
 class Decision(data.StructLayout):
-    """The outcome of a step.
+    """The outcome of either step.
 
-    ``address`` is what to read or update, or the host address granted. ``kind`` counts for `Action.READ_STRUCTURE`;
-    ``mask`` and ``expected`` for `Action.UPDATE`; ``recorded`` for `Action.FAULT`; ``permissions``, ``size`` and
-    ``cached`` (may the answer be cached) for `Action.GRANT`. ``progress``, ``space`` and ``leaf`` are the slot's new
-    state.
+    ``address`` is what to read or update, or the host address granted. ``recorded`` counts for `Action.FAULT`;
+    ``permissions``, ``size`` and ``cached`` (may the answer be cached) for `Action.GRANT`. ``progress`` is the slot's
+    new state, but for ``upper``.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -115,16 +121,11 @@ class Decision(data.StructLayout):
             {
                 "action": Action,
                 "address": cfg.haw,
-                "kind": StructureKind,
-                "expected": 64,
-                "mask": 64,
                 "fault": FaultReason,
                 "recorded": 1,
                 "permissions": Permissions,
                 "size": PageSize,
                 "cached": 1,
-                "progress": Progress(cfg),
-                "space": AddressSpace(cfg),
-                "leaf": Leaf(cfg),
+                "progress": Progress,
             }
         )

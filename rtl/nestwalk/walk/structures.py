@@ -5,16 +5,16 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.axi import AxiResponse
-from ..bus.bypass_queue import BypassQueue
 from ..bus.memory import PIECE_BITS, MemoryReadData
 from ..bus.queue import Queue
 from ..config import IommuConfig
 from ..formats.context import LegacyContextEntry, ScalableContextEntry
 from ..formats.pasid import PasidDirectoryEntry, PasidEntry, TranslationMode
 from ..formats.root import RootEntry, ScalableRootEntry
+from .address import one_of
 from .state import StructureKind, TableEvent
 
-__all__ = ["STRUCTURE_SIZES", "ExpectedStructure", "StructureEvent", "StructureReader"]
+__all__ = ["STRUCTURE_SIZES", "ExpectedStructure", "StructureReader"]
 
 STRUCTURE_SIZES = {
     StructureKind.ROOT: 4,
@@ -34,22 +34,13 @@ class ExpectedStructure(data.StructLayout):
         super().__init__({"slot": range(cfg.walk_slots), "kind": StructureKind, "upper": 1})
 
 
-class StructureEvent(data.StructLayout):
-    """A checked structure for a slot."""
-
-    def __init__(self, cfg: IommuConfig):
-        super().__init__({"slot": range(cfg.walk_slots), "table": TableEvent(cfg)})
-
-
 class StructureReader(wiring.Component):
     """Gathers the pieces of structures, which arrive in the order they were asked for, and turns them into events.
 
     ::
 
-        data ──> first two pieces held, reserved bits of every piece gathered ──last──> check ──> queue ──> o
-        expected (FIFO) ──────────────────────────────────────────────────────────────────┘
-
-    An event comes one cycle after the last piece.
+        data ──> first two pieces held, reserved bits of every piece gathered ──last──> check ──> event
+        expected (FIFO) ─────────────────────────────────────────────────────────> slot
 
     Parameters
     ----------
@@ -60,7 +51,10 @@ class StructureReader(wiring.Component):
     expected : In(stream of ExpectedStructure)
         One for each read, in the order of the reads; never refused, a slot waits for one structure at most.
     data : In(stream of MemoryReadData)
-    o : Out(stream of StructureEvent)
+    complete, slot : Out(1), Out
+        In the cycle of a structure's last piece: whose it is.
+    event : Out(TableEvent)
+        One cycle later, for that cycle only: what it says.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -69,7 +63,9 @@ class StructureReader(wiring.Component):
             {
                 "expected": In(stream.Signature(ExpectedStructure(cfg))),
                 "data": In(stream.Signature(MemoryReadData(cfg), always_ready=True)),
-                "o": Out(stream.Signature(StructureEvent(cfg))),
+                "complete": Out(1),
+                "slot": Out(range(cfg.walk_slots)),
+                "event": Out(TableEvent(cfg)),
             }
         )
 
@@ -77,20 +73,21 @@ class StructureReader(wiring.Component):
         m = Module()
         cfg = self.cfg
         m.submodules.expected = expected = Queue(ExpectedStructure(cfg), cfg.walk_slots)
-        m.submodules.events = events = BypassQueue(StructureEvent(cfg), cfg.walk_slots)
         wiring.connect(m, wiring.flipped(self.expected), expected.i)
-        wiring.connect(m, events.o, wiring.flipped(self.o))
 
         piece = self.data.payload.data
         kind = expected.o.payload.kind
         number = Signal(2)
-        first, second = Signal(PIECE_BITS), Signal(PIECE_BITS)
+        first, second = Signal(PIECE_BITS, reset_less=True), Signal(PIECE_BITS, reset_less=True)
         error, reserved = Signal(), Signal()
-        finished, whose = Signal(), Signal(ExpectedStructure(cfg))
+        whose = Signal(ExpectedStructure(cfg), reset_less=True)
         failed = (self.data.payload.response == AxiResponse.SLVERR) | (self.data.payload.response == AxiResponse.DECERR)
         starts = number == 0
         mode = Mux(starts, PasidEntry.at_piece(0, piece).pgtt, PasidEntry.at_piece(0, first).pgtt)
-        m.d.sync += finished.eq(self.data.valid & self.data.payload.last)
+        m.d.comb += [
+            self.complete.eq(self.data.valid & self.data.payload.last),
+            self.slot.eq(expected.o.payload.slot),
+        ]
         with m.If(self.data.valid):
             m.d.sync += [
                 number.eq(Mux(self.data.payload.last, 0, number + 1)),
@@ -104,34 +101,57 @@ class StructureReader(wiring.Component):
                 m.d.sync += second.eq(piece)
             m.d.comb += expected.o.ready.eq(self.data.payload.last)
 
-        event = events.i.payload.table
+        self._tell(m, whose, error, reserved, first, second)
+        return m
+
+    def _tell(self, m, whose, error, reserved, first, second):
+        """What the structure in hand says; each kind's checks apart, and fields of the same place from there."""
+        cfg, event = self.cfg, self.event
+        is_kind = {kind: whose.kind == kind for kind in StructureKind}
+        half = Signal(64)
+        in_upper = whose.upper & (is_kind[StructureKind.ROOT] | is_kind[StructureKind.DIRECTORY])
+        root, legacy_root, directory = ScalableRootEntry(first), RootEntry(first), PasidDirectoryEntry(half)
+        context, legacy = ScalableContextEntry(Cat(first, second)), LegacyContextEntry(first)
+        pasid = PasidEntry(Cat(first, second, C(0, 2 * PIECE_BITS)))
+        present = {
+            StructureKind.ROOT: root.present(whose.upper),
+            StructureKind.LEGACY_ROOT: legacy_root.present(),
+            StructureKind.CONTEXT: context.present(),
+            StructureKind.LEGACY_CONTEXT: legacy.present(),
+            StructureKind.DIRECTORY: directory.present(),
+            StructureKind.PASID: pasid.present(),
+        }
+        invalid = {
+            StructureKind.CONTEXT: context.invalid_programming(),
+            StructureKind.LEGACY_CONTEXT: legacy.invalid_programming(cfg),
+            StructureKind.PASID: pasid.invalid_programming(cfg),
+        }
+        in_one_piece = {
+            StructureKind.ROOT: root.reserved_set(cfg, whose.upper),
+            StructureKind.DIRECTORY: directory.reserved_set(cfg),
+        }
+        fpd = {
+            StructureKind.CONTEXT: context.fpd,
+            StructureKind.LEGACY_CONTEXT: legacy.fpd,
+            StructureKind.DIRECTORY: directory.fpd,
+            StructureKind.PASID: pasid.fpd,
+        }
+
+        def of_kind(values) -> Value:
+            return one_of([(is_kind[kind], Value.cast(value)) for kind, value in values.items()])
+
         m.d.comb += [
-            events.i.valid.eq(finished),
-            events.i.payload.slot.eq(whose.slot),
+            half.eq(Mux(in_upper, first[64:], first[:64])),
             event.kind.eq(whose.kind),
             event.error.eq(error),
+            event.present.eq(of_kind(present)),
+            event.reserved.eq(reserved | of_kind(in_one_piece)),
+            event.invalid.eq(of_kind(invalid)),
+            event.fpd.eq(of_kind(fpd)),
+            event.page.eq(half[12 : cfg.haw]),
         ]
-        with m.Switch(whose.kind):
-            with m.Case(StructureKind.ROOT):
-                self._check_root(m, event, first, whose.upper)
-            with m.Case(StructureKind.LEGACY_ROOT):
-                root = RootEntry(first)
-                m.d.comb += [event.present.eq(root.present()), event.page.eq(root.ctp), event.reserved.eq(reserved)]
-            with m.Case(StructureKind.CONTEXT):
-                self._check_context(m, event, ScalableContextEntry(Cat(first, second)), reserved)
-            with m.Case(StructureKind.LEGACY_CONTEXT):
-                self._check_legacy_context(m, event, LegacyContextEntry(first), reserved)
-            with m.Case(StructureKind.DIRECTORY):
-                entry = PasidDirectoryEntry(Mux(whose.upper, first[64:], first[:64]))
-                m.d.comb += [
-                    event.present.eq(entry.present()),
-                    event.fpd.eq(entry.fpd),
-                    event.reserved.eq(entry.reserved_set(cfg)),
-                    event.page.eq(entry.smptblptr),
-                ]
-            with m.Default():
-                self._check_pasid(m, event, PasidEntry(Cat(first, second, C(0, 2 * PIECE_BITS))), reserved)
-        return m
+        self._tell_context(m, context)
+        self._tell_space(m, is_kind[StructureKind.PASID], pasid, legacy)
 
     def _reserved(self, kind: Value, number: Value, mode: Value) -> Value:
         """A reserved bit of the arriving piece is set; ``mode`` is PGTT of a PASID-table entry."""
@@ -149,21 +169,9 @@ class StructureReader(wiring.Component):
             result = result | (here & PasidEntry.reserved_in_piece(self.cfg, n, piece, mode))
         return result
 
-    def _check_root(self, m, event, first, upper):
-        root = ScalableRootEntry(first)
+    def _tell_context(self, m, entry):
+        fields = self.event.context
         m.d.comb += [
-            event.present.eq(root.present(upper)),
-            event.reserved.eq(root.reserved_set(self.cfg, upper)),
-            event.page.eq(root.context_table(self.cfg, upper)),
-        ]
-
-    def _check_context(self, m, event, entry, reserved):
-        fields = event.context
-        m.d.comb += [
-            event.present.eq(entry.present()),
-            event.fpd.eq(entry.fpd),
-            event.reserved.eq(reserved),
-            event.invalid.eq(entry.invalid_programming()),
             fields.fpd.eq(entry.fpd),
             fields.dte.eq(entry.dte),
             fields.paside.eq(entry.paside),
@@ -173,39 +181,27 @@ class StructureReader(wiring.Component):
             fields.directory.eq(entry.pasiddirptr),
         ]
 
-    def _check_legacy_context(self, m, event, entry, reserved):
-        space = event.space
-        mode = Mux(entry.is_pass_through(), TranslationMode.PASS_THROUGH.value, TranslationMode.SECOND_STAGE.value)
+    def _tell_space(self, m, is_pasid, entry, legacy):
+        """A PASID-table entry's address space, or that of a legacy context entry."""
+        space = self.event.space
+        pass_through, second_stage = TranslationMode.PASS_THROUGH.value, TranslationMode.SECOND_STAGE.value
+        legacy_mode = Mux(legacy.is_pass_through(), pass_through, second_stage)
         m.d.comb += [
-            event.present.eq(entry.present()),
-            event.fpd.eq(entry.fpd),
-            event.reserved.eq(reserved),
-            event.invalid.eq(entry.invalid_programming(self.cfg)),
-            space.legacy.eq(1),
-            space.fpd.eq(entry.fpd),
-            space.domain_id.eq(entry.did),
-            Value.cast(space.mode).eq(mode),
-            space.second_levels.eq(entry.aw),
-            space.second_root.eq(entry.ssptptr),
-        ]
-
-    def _check_pasid(self, m, event, entry, reserved):
-        space = event.space
-        m.d.comb += [
-            event.present.eq(entry.present()),
-            event.fpd.eq(entry.fpd),
-            event.reserved.eq(reserved),
-            event.invalid.eq(entry.invalid_programming(self.cfg)),
-            space.domain_id.eq(entry.did),
-            space.mode.eq(entry.pgtt),
-            space.second_levels.eq(entry.aw),
-            space.second_root.eq(entry.ssptptr),
+            space.legacy.eq(~is_pasid),
+            space.fpd.eq(self.event.fpd),
+            space.domain_id.eq(Mux(is_pasid, entry.did, legacy.did)),
+            Value.cast(space.mode).eq(Mux(is_pasid, Value.cast(entry.pgtt), legacy_mode)),
+            space.second_levels.eq(Mux(is_pasid, entry.aw, legacy.aw)),
+            space.second_root.eq(Mux(is_pasid, entry.ssptptr, legacy.ssptptr)),
             space.first_root.eq(entry.fsptptr),
-            space.first_5_level.eq(entry.fspm[0]),
-            space.sre.eq(entry.sre),
-            space.wpe.eq(entry.wpe),
-            space.eafe.eq(entry.eafe),
-            space.ssade.eq(entry.ssade),
-            space.pwsnp.eq(entry.pwsnp),
-            space.pgsnp.eq(entry.pgsnp),
         ]
+        flags = {
+            "first_5_level": entry.fspm[0],
+            "sre": entry.sre,
+            "wpe": entry.wpe,
+            "eafe": entry.eafe,
+            "ssade": entry.ssade,
+            "pwsnp": entry.pwsnp,
+            "pgsnp": entry.pgsnp,
+        }
+        m.d.comb += [space[name].eq(flag & is_pasid) for name, flag in flags.items()]

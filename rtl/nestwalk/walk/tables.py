@@ -4,60 +4,49 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..bus.translation import PageSize, RootPointer, TranslationRequest
+from ..bus.translation import PageSize, TranslationRequest
 from ..config import IommuConfig
 from ..formats.fault import FaultReason as R
 from ..formats.fault import is_qualified
 from ..formats.pasid import TranslationMode
-from ..lookup.configuration import AddressSpace
-from ..lookup.structure_caches import StructureHint, TableLevel
+from ..lookup.configuration import AddressSpace, ContextFields
+from ..lookup.structure_caches import TableLevel, structure_shapes
 from .address import index, one_of
+from .first_fault import first_fault
 from .gates import Gates, check_gates
-from .state import Action, Decision, Phase, StructureKind, TableEvent
+from .state import Action, Beginning, Decision, Identity, Phase, StructureKind, TableEvent
 
-__all__ = ["TableStep", "enter_pages"]
+__all__ = ["TableStep"]
 
 
-def enter_pages(m: Module, cfg: IommuConfig, request, space, progress) -> Value:
-    """Set ``progress`` to the beginning of a page walk; the value is the host address of the first entry to read.
+class _Seen(data.StructLayout):
+    """What the first cycle finds out, for the second: ``base`` is the page that is read next, or granted."""
 
-    A first stage begins at FSPTPTR, which under nesting is itself an address for the second stage; a second stage at
-    SSPTPTR.
-    """
-    address = request.address
-    nested = space.mode == TranslationMode.NESTED
-    second_only = space.mode == TranslationMode.SECOND_STAGE
-    first_level = Mux(space.first_5_level, C(5, 3), C(4, 3))
-    second_level = (space.second_levels + 2)[:3]
-    first_entry = Cat(C(0, 3), index(address, first_level), space.first_root)
-    input_address = Mux(second_only, address[:57], first_entry)
-    second_entry = Cat(C(0, 3), index(input_address, second_level), space.second_root)
-    entry = Mux(second_only | nested, second_entry, first_entry)
-    first_phase = Mux(nested, Phase.SECOND_STAGE_TABLE, Phase.FIRST_STAGE)
-    phase = Mux(second_only, Phase.SECOND_STAGE_FINAL, first_phase)
-    m.d.comb += [
-        Value.cast(progress.phase).eq(phase),
-        progress.first_level.eq(first_level),
-        progress.second_level.eq(second_level),
-        progress.first_size.eq(PageSize.SIZE_1G),
-        progress.address.eq(input_address),
-        progress.first_write.eq(1),
-        progress.first_user.eq(1),
-        progress.second_read.eq(1),
-        progress.second_write.eq(1),
-        progress.table_write.eq(1),
-        progress.entry.eq(entry[3:]),
-    ]
-    return entry
+    def __init__(self, cfg: IommuConfig):
+        super().__init__(
+            {
+                "is_kind": data.ArrayLayout(1, len(StructureKind)),
+                "from_cache": 1,
+                "error": 1,
+                "absent": 1,
+                "reserved": 1,
+                "invalid": 1,
+                "gates": Gates,
+                "hinted": 1,
+                "hint_level_2": 1,
+                "pass_through": 1,
+                "base": cfg.page_bits,
+                "identity": Identity,
+            }
+        )
 
 
 class TableStep(wiring.Component):
-    """Decides what follows from a table entry. Two cycles: the gates are registered, then the decision is
+    """Decides what follows from a table entry. Two cycles: what the entry says is registered, then the decision is
     combinational.
 
     The order of the checks is that of §3.3: access error, not present, reserved, invalid programming, then the gates
-    for the
-    request. The last table entry leads to the first paging entry, or grants (pass-through).
+    for the request. The last table entry leads to the first paging entry, or grants (pass-through).
 
     Parameters
     ----------
@@ -65,86 +54,90 @@ class TableStep(wiring.Component):
 
     Attributes
     ----------
-    request, root_pointer, event : In
-        The request, its snapshot (counts for `StructureKind.START`) and what arrived for it.
-    from_cache : In(1)
-        The event is a cache's, so that ``event.space`` holds the PASID too.
-    space : In(AddressSpace)
-        What the slot knows so far: PASID and gathered FPD.
-    hint_hit, hint : In
-        The table that the paging-structure caches knew for the request.
+    valid : In(1)
+        There is an event; without one ``known`` is low and ``identity`` and ``decision`` mean nothing.
+    request : In(TranslationRequest)
+    begins, beginning : In(1), In(Beginning)
+        The event is the walk's first and this is all that is known, checked when it was cached.
+    event : In(TableEvent)
+        Otherwise: what arrived.
+    identity : In(Identity)
+        What the slot knows so far.
     decision : Out(Decision)
-        One cycle later. ``decision.space`` is the slot's new state.
-    known : Out(1)
-        With ``decision``: the whole address space is known from here on.
+        One cycle later, as the others below.
+    kind : Out(StructureKind)
+        What `Action.READ_STRUCTURE` reads.
+    next_identity : Out(Identity)
+        The slot's new state.
+    known, space : Out(1), Out(AddressSpace)
+        The whole address space is known from here on, and the slot's.
+    now_known, now_space : Out(1), Out(AddressSpace)
+        In the cycle of the event: it brings the whole address space, this one.
+    input_address : Out
+        Address of the first first-stage entry, which a nested walk begins with translating.
+    fresh, is_context, context : Out
+        The event came from memory; it is a context entry, which says this.
     """
 
     def __init__(self, cfg: IommuConfig):
         self.cfg = cfg
         super().__init__(
             {
+                "valid": In(1),
                 "request": In(TranslationRequest(cfg)),
-                "root_pointer": In(RootPointer(cfg)),
+                "begins": In(1),
+                "beginning": In(Beginning(cfg)),
                 "event": In(TableEvent(cfg)),
-                "from_cache": In(1),
-                "space": In(AddressSpace(cfg)),
-                "hint_hit": In(1),
-                "hint": In(StructureHint(cfg)),
+                "identity": In(Identity),
                 "decision": Out(Decision(cfg)),
+                "kind": Out(StructureKind),
+                "next_identity": Out(Identity),
                 "known": Out(1),
+                "space": Out(AddressSpace(cfg)),
+                "now_known": Out(1),
+                "now_space": Out(AddressSpace(cfg)),
+                "input_address": Out(cfg.haw),
+                "fresh": Out(1),
+                "is_context": Out(1),
+                "context": Out(ContextFields(cfg)),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         cfg, decision = self.cfg, self.decision
-        request, event, space = Signal(TranslationRequest(cfg)), Signal(TableEvent(cfg)), Signal(AddressSpace(cfg))
-        root_table, from_cache, gates = Signal(cfg.page_bits), Signal(), Signal(Gates)
-        checked = check_gates(cfg, self.request, self.root_pointer.mode, self.event)
-        m.d.sync += [
-            request.eq(self.request),
-            event.eq(self.event),
-            space.eq(self.space),
-            root_table.eq(self.root_pointer.root_table),
-            from_cache.eq(self.from_cache),
-        ]
-        m.d.sync += [gates[name].eq(value) for name, value in checked.items()]
-        is_kind = {kind: event.kind == kind for kind in StructureKind}
+        self._seen = seen = Signal(_Seen(cfg), reset_less=True)
+        self._request = request = Signal(TranslationRequest(cfg), reset_less=True)
+        context, space = Signal(ContextFields(cfg), reset_less=True), Signal(AddressSpace(cfg), reset_less=True)
+        m.d.sync += request.eq(self.request)
+        self._see(m, context, space)
+
+        is_kind = {kind: seen.is_kind[kind.value] for kind in StructureKind}
         enters = is_kind[StructureKind.PASID] | is_kind[StructureKind.LEGACY_CONTEXT]
-        pasid = Mux(request.pasid_valid, request.pasid, event.context.rid_pasid)
+        faulty = self._elaborate_fault(m, is_kind)
+        self._choose_kind(m, is_kind)
+        page_index = self._enter_pages(m, space)
+        interrupt = is_kind[StructureKind.START] & seen.gates.interrupt_request
+        grants = interrupt | seen.pass_through
+        self._choose_address(m, is_kind, grants, enters & ~seen.pass_through, page_index)
 
-        faulty = self._elaborate_fault(m, event, gates, is_kind)
-        self._elaborate_read(m, request, event, space, gates, root_table, pasid, is_kind)
-        first_entry = Signal(cfg.haw)
-        m.d.comb += first_entry.eq(enter_pages(m, cfg, request, event.space, decision.progress))
-        hint, fits = self._register_hint(m)
-        hinted = enters & fits
-        with m.If(enters):
-            m.d.comb += decision.address.eq(first_entry)
-        with m.If(hinted):
-            self._use_hint(m, request, hint)
-
-        # The slot's new state.
-        fpd = event.fpd | (space.fpd & ~from_cache)
         m.d.comb += [
             self.known.eq(enters),
-            decision.space.eq(Mux(enters, event.space.as_value(), space.as_value())),
-            decision.space.fpd.eq(fpd),
-            decision.recorded.eq(~(fpd & is_qualified(decision.fault)) & ~gates.unsupported_type),
+            self.fresh.eq(~seen.from_cache),
+            self.is_context.eq(is_kind[StructureKind.CONTEXT]),
+            self.context.eq(context),
+            self.next_identity.eq(seen.identity),
+            self.space.eq(space),
+            self.space.pasid.eq(seen.identity.pasid),
+            self.space.fpd.eq(seen.identity.fpd),
+            decision.recorded.eq(~(seen.identity.fpd & is_qualified(decision.fault)) & ~seen.gates.unsupported_type),
         ]
-        with m.If(is_kind[StructureKind.CONTEXT]):
-            m.d.comb += decision.space.pasid.eq(pasid)
-        with m.Elif(is_kind[StructureKind.PASID] & ~from_cache):
-            m.d.comb += decision.space.pasid.eq(space.pasid)
-
-        interrupt = is_kind[StructureKind.START] & gates.interrupt_request
-        pass_through = enters & (event.space.mode == TranslationMode.PASS_THROUGH)
+        guest = (space.mode == TranslationMode.NESTED) & ~seen.hinted
         with m.If(faulty):
             m.d.comb += decision.action.eq(Action.FAULT)
-        with m.Elif(interrupt | pass_through):
-            m.d.comb += [decision.action.eq(Action.GRANT), decision.address.eq(request.address)]
+        with m.Elif(grants):
+            m.d.comb += decision.action.eq(Action.GRANT)
         with m.Elif(enters):
-            guest = (event.space.mode == TranslationMode.NESTED) & ~hinted
             m.d.comb += decision.action.eq(Mux(guest, Action.LOOKUP_GUEST, Action.READ_ENTRY))
         with m.Else():
             m.d.comb += decision.action.eq(Action.READ_STRUCTURE)
@@ -152,43 +145,146 @@ class TableStep(wiring.Component):
         m.d.comb += [
             # Stored with the 2 MiB pages; whoever asks learns no size from pass-through.
             decision.size.eq(PageSize.SIZE_2M),
-            decision.cached.eq(pass_through),
+            decision.cached.eq(seen.pass_through),
             allowed.user_read.eq(1),
             allowed.user_write.eq(1),
-            allowed.privileged_read.eq(event.space.sre),
-            allowed.privileged_write.eq(event.space.sre),
+            allowed.privileged_read.eq(space.sre),
+            allowed.privileged_write.eq(space.sre),
         ]
         return m
 
-    def _register_hint(self, m) -> tuple[data.View, Signal]:
-        """What the caches knew, and whether it is of the address space that the same event brings (§8.1)."""
-        space = self.event.space
-        hint, fits = Signal(StructureHint(self.cfg)), Signal()
-        same_space = (self.hint.domain_id == space.domain_id) & (self.hint.pasid == space.pasid)
-        first = (space.mode == TranslationMode.FIRST_STAGE) | (space.mode == TranslationMode.NESTED)
-        m.d.sync += [
-            hint.eq(self.hint),
-            fits.eq(self.hint_hit & self.from_cache & same_space & (self.hint.first_stage == first)),
+    def _see(self, m, context, space):
+        """First cycle: choose between memory's event and the beginning, and check the gates."""
+        cfg, seen, event, request = self.cfg, self._seen, self.event, self.request
+        begins, beginning = self.begins, self.beginning
+        known = beginning.configuration
+        kind = Mux(begins, Value.cast(beginning.kind), Value.cast(event.kind))
+        is_kind = {one: kind == one.value for one in StructureKind}
+        now_space, now_context = self.now_space, Signal(ContextFields(cfg))
+        m.d.comb += Value.cast(now_space).eq(Mux(begins, Value.cast(known.space), Value.cast(event.space)))
+        cached_context = known.context if cfg.context_cache is not None else event.context
+        m.d.comb += Value.cast(now_context).eq(Mux(begins, Value.cast(cached_context), Value.cast(event.context)))
+        gates = Signal(Gates)
+        checked = check_gates(cfg, request, beginning.root_pointer.mode, now_context, now_space)
+        m.d.comb += [gates[name].eq(value) for name, value in checked.items()]
+
+        enters = is_kind[StructureKind.PASID] | is_kind[StructureKind.LEGACY_CONTEXT]
+        m.d.comb += self.now_known.eq(enters)
+        pass_through = enters & (now_space.mode == TranslationMode.PASS_THROUGH)
+        interrupt = is_kind[StructureKind.START] & gates.interrupt_request
+        hinted = C(0)
+        bases = []
+        if structure_shapes(cfg):
+            hinted = enters & begins & beginning.hint_hit & ~pass_through
+            bases.append((hinted, beginning.hint.table))
+            m.d.sync += seen.hint_level_2.eq(beginning.hint.level == TableLevel.LEVEL_2)
+        first = enters & ~hinted & (now_space.mode == TranslationMode.FIRST_STAGE)
+        second = enters & ~hinted & ~pass_through & (now_space.mode != TranslationMode.FIRST_STAGE)
+        leads = [StructureKind.ROOT, StructureKind.LEGACY_ROOT, StructureKind.DIRECTORY]
+        bases += [
+            (is_kind[StructureKind.START] & ~interrupt, beginning.root_pointer.root_table),
+            (interrupt | pass_through, request.address[12 : cfg.haw]),
+            (Cat(is_kind[kind] for kind in leads).any(), event.page),
+            (is_kind[StructureKind.CONTEXT], now_context.directory),
+            (first, now_space.first_root),
+            (second, now_space.second_root),
         ]
-        return hint, fits
+        m.d.sync += [
+            context.eq(now_context),
+            space.eq(now_space),
+            *(seen.is_kind[one.value].eq(self.valid & there) for one, there in is_kind.items()),
+            seen.from_cache.eq(begins),
+            seen.error.eq(event.error & ~begins),
+            seen.absent.eq(~event.present & ~begins),
+            seen.reserved.eq(event.reserved & ~begins),
+            seen.invalid.eq(event.invalid & ~begins),
+            seen.gates.eq(gates),
+            seen.hinted.eq(hinted),
+            seen.pass_through.eq(pass_through & self.valid),
+            seen.base.eq(one_of(bases)),
+        ]
+        self._identify(m, is_kind, now_context, known)
 
-    def _use_hint(self, m, request, hint) -> None:
-        """Begin at the table that the caches knew."""
-        progress = self.decision.progress
-        level = Mux(hint.level == TableLevel.LEVEL_2, C(2, 3), C(1, 3))
-        entry = Cat(C(0, 3), index(request.address, level), hint.table)
-        m.d.comb += [self.decision.address.eq(entry), progress.entry.eq(entry[3:])]
-        with m.If(hint.first_stage):
-            m.d.comb += [progress.phase.eq(Phase.FIRST_STAGE), progress.first_level.eq(level)]
-        with m.Else():
-            m.d.comb += progress.second_level.eq(level)
+    def _identify(self, m, is_kind, context, known):
+        """The effective PASID: of the request or the context entry, and from then on the slot's."""
+        request, begins, identity = self.request, self.begins, self._seen.identity
+        reads_directory = is_kind[StructureKind.DIRECTORY] | (is_kind[StructureKind.PASID] & ~begins)
+        by_context = is_kind[StructureKind.CONTEXT]
+        cached = begins & (is_kind[StructureKind.PASID] | is_kind[StructureKind.LEGACY_CONTEXT])
+        fpd = [(~begins, self.event.fpd | self.identity.fpd), (cached, known.space.fpd)]
+        if self.cfg.context_cache is not None:
+            fpd.append((begins & by_context, known.context.fpd))
+        m.d.sync += [
+            identity.pasid.eq(
+                one_of(
+                    [
+                        (by_context & request.pasid_valid, request.pasid),
+                        (by_context & ~request.pasid_valid, context.rid_pasid),
+                        (reads_directory, self.identity.pasid),
+                        (cached, known.space.pasid),
+                    ]
+                )
+            ),
+            identity.fpd.eq(one_of(fpd)),
+        ]
 
-    def _elaborate_fault(self, m, event, gates, is_kind) -> Value:
+    def _enter_pages(self, m, space) -> Value:
+        """Set the decision's progress to the beginning of a page walk; the value is the first entry's index.
+
+        A first stage begins at FSPTPTR, which under nesting is itself an address for the second stage; a second stage
+        at SSPTPTR; either at the table that the paging-structure caches know.
+        """
+        seen, progress, address = self._seen, self.decision.progress, self._request.address
+        nested = space.mode == TranslationMode.NESTED
+        second_only = space.mode == TranslationMode.SECOND_STAGE
+        first_level = Mux(space.first_5_level, C(5, 3), C(4, 3))
+        second_level = (space.second_levels + 2)[:3]
+        hint_level = Mux(seen.hint_level_2, C(2, 3), C(1, 3))
+        level = Mux(seen.hinted, hint_level, Mux(second_only, second_level, first_level))
+        first_entry = Cat(C(0, 3), index(address, first_level), space.first_root)
+        of_first_entry = one_of([(second_level == n, first_entry[3 + 9 * n : 12 + 9 * n]) for n in (3, 4, 5)])
+        first_phase = Mux(nested & ~seen.hinted, Phase.SECOND_STAGE_TABLE, Phase.FIRST_STAGE)
+        phase = Mux(second_only, Phase.SECOND_STAGE_FINAL, first_phase)
+        m.d.comb += [
+            self.input_address.eq(first_entry),
+            Value.cast(progress.phase).eq(phase),
+            progress.first_level.eq(Mux(seen.hinted, hint_level, first_level)),
+            progress.second_level.eq(Mux(seen.hinted, hint_level, second_level)),
+            progress.first_size.eq(PageSize.SIZE_1G),
+            progress.first_write.eq(1),
+            progress.first_user.eq(1),
+            progress.second_read.eq(1),
+            progress.second_write.eq(1),
+            progress.table_write.eq(1),
+        ]
+        return Mux(nested & ~seen.hinted, of_first_entry, index(address, level))
+
+    def _choose_address(self, m, is_kind, grants, enters, page_index):
+        """Where the entry lies in the page, or page and a bit more, that the first cycle chose."""
+        cfg, seen, source = self.cfg, self._seen, self._request.source_id
+        pasid = seen.identity.pasid
+        offset = one_of(
+            [
+                (is_kind[StructureKind.START] & ~grants, Cat(C(0, 4), source[8:])),
+                (is_kind[StructureKind.ROOT], Cat(C(0, 5), source[:7])),
+                (is_kind[StructureKind.LEGACY_ROOT], Cat(C(0, 4), source[:8])),
+                (is_kind[StructureKind.CONTEXT], Cat(C(0, 3), pasid[6:15])),
+                (is_kind[StructureKind.DIRECTORY], Cat(C(0, 6), pasid[:6])),
+                (grants, self._request.address[:12]),
+                (enters, Cat(C(0, 3), page_index)),
+            ]
+        )
+        # The PASID directory spans up to 32 pages from any 4 KiB boundary (§2.5), the other tables lie within a page.
+        beyond = pasid[15:] & is_kind[StructureKind.CONTEXT].replicate(5)
+        m.d.comb += self.decision.address.eq(Cat(offset, (seen.base + beyond)[: cfg.page_bits]))
+
+    def _elaborate_fault(self, m, is_kind) -> Value:
         """Set the decision's fault to the first that applies; the value says whether there is one."""
+        seen, gates = self._seen, self._seen.gates
 
         def entry(error, absent, reserved, invalid=None):
-            faults = [(event.error, error), (~event.present, absent), (event.reserved, reserved)]
-            return faults if invalid is None else [*faults, (event.invalid, invalid)]
+            faults = [(seen.error, error), (seen.absent, absent), (seen.reserved, reserved)]
+            return faults if invalid is None else [*faults, (seen.invalid, invalid)]
 
         faults = {
             StructureKind.START: [
@@ -223,36 +319,23 @@ class TableStep(wiring.Component):
                 (gates.to_interrupt, R.SGN_8),
             ],
         }
-        faulty = Signal()
+        codes, found = [], []
         for kind, conditions in faults.items():
-            for condition, reason in reversed(conditions):
-                with m.If(is_kind[kind] & condition):
-                    m.d.comb += [self.decision.fault.eq(reason), faulty.eq(1)]
-        return faulty
+            code, faulty = first_fault(conditions)
+            codes.append((is_kind[kind], code))
+            found.append(is_kind[kind] & faulty)
+        m.d.comb += Value.cast(self.decision.fault).eq(one_of(codes))
+        return Cat(found).any()
 
-    def _elaborate_read(self, m, request, event, space, gates, root_table, pasid, is_kind):
-        """Address and kind of the next table entry."""
-        source, cfg = request.source_id, self.cfg
-        # The PASID directory spans up to 32 pages from any 4 KiB boundary (§2.5), the other tables lie within a page.
-        directory = (Cat(C(0, 12), event.context.directory) + Cat(C(0, 3), pasid[6:]))[: cfg.haw]
-        m.d.comb += self.decision.address.eq(
-            one_of(
-                [
-                    (is_kind[StructureKind.START], Cat(C(0, 4), source[8:], root_table)),
-                    (is_kind[StructureKind.ROOT], Cat(C(0, 5), source[:7], event.page)),
-                    (is_kind[StructureKind.LEGACY_ROOT], Cat(C(0, 4), source[:8], event.page)),
-                    (is_kind[StructureKind.CONTEXT], directory),
-                    (is_kind[StructureKind.DIRECTORY], Cat(C(0, 6), space.pasid[:6], event.page)),
-                ]
-            )
-        )
+    def _choose_kind(self, m, is_kind):
+        """Kind of the next table entry."""
         after = {
             StructureKind.ROOT: StructureKind.CONTEXT,
             StructureKind.LEGACY_ROOT: StructureKind.LEGACY_CONTEXT,
             StructureKind.CONTEXT: StructureKind.DIRECTORY,
             StructureKind.DIRECTORY: StructureKind.PASID,
         }
-        root = Mux(gates.legacy, StructureKind.LEGACY_ROOT, StructureKind.ROOT)
+        root = Mux(self._seen.gates.legacy, StructureKind.LEGACY_ROOT, StructureKind.ROOT)
         choices = [(is_kind[StructureKind.START], Value.cast(root))]
         choices += [(is_kind[kind], C(following.value, 3)) for kind, following in after.items()]
-        m.d.comb += Value.cast(self.decision.kind).eq(one_of(choices))
+        m.d.comb += Value.cast(self.kind).eq(one_of(choices))

@@ -11,7 +11,8 @@ from ..bus.translation import RootPointer, TranslationRequest, TranslationRespon
 from ..config import IommuConfig
 from ..formats.fault import FaultEvent
 from ..invalidation.command import Invalidation
-from ..lookup.pipeline import LookupPipeline
+from ..lookup.guest_caches import guest_shapes
+from ..lookup.pipeline import LookupPipeline, optional_fills
 from .update import EntryUpdate
 from .walker import Walker
 
@@ -101,7 +102,7 @@ class Translator(wiring.Component):
         wiring.connect(m, update.response, walker.update_response)
         wiring.connect(m, update.read, wiring.flipped(self.update_read))
         wiring.connect(m, update.write, wiring.flipped(self.update_write))
-        for name in ("iotlb_fill", "structure_fill", "context_fill", "pasid_fill"):
+        for name in ("iotlb_fill", "pasid_fill", *optional_fills(cfg)):
             wiring.connect(m, getattr(walker, name), getattr(lookup, name))
         m.d.comb += [lookup.root_pointer.eq(self.root_pointer), walker.root_pointer.eq(self.root_pointer)]
         for name in ("iotlb_lookup", "iotlb_hit", "iotlb_filled", "iotlb_evicted"):
@@ -113,9 +114,12 @@ class Translator(wiring.Component):
     def _elaborate_invalidations(self, m, lookup, walker):
         offered = self.invalidations
         current = Signal(Invalidation)
-        m.submodules.pages = pages = Fork(Invalidation, 2)
-        wiring.connect(m, pages.o[0], lookup.page_invalidations)
-        wiring.connect(m, pages.o[1], walker.guest_invalidations)
+        takers = [lookup.page_invalidations]
+        if guest_shapes(self.cfg):
+            takers.append(walker.guest_invalidations)
+        m.submodules.pages = pages = Fork(Invalidation, len(takers))
+        for out, taker in zip(pages.o, takers, strict=True):
+            wiring.connect(m, out, taker)
         for part in (pages.i, lookup.configuration_invalidations):
             m.d.comb += part.payload.eq(current)
         m.d.comb += walker.invalidation.eq(current)

@@ -1,6 +1,6 @@
 """The walker: many walks over one pair of step datapaths."""
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -13,26 +13,26 @@ from ..config import IommuConfig
 from ..formats.fault import FaultEvent
 from ..formats.pasid import TranslationMode
 from ..invalidation.command import Invalidation
-from ..lookup.configuration import AddressSpace, ContextFormat, PasidFormat
+from ..lookup.configuration import AddressSpace, PasidFormat
 from ..lookup.fill_queue import FillQueue
-from ..lookup.guest_caches import GuestCaches
+from ..lookup.guest_caches import guest_shapes
 from ..lookup.iotlb import IotlbFill
 from ..lookup.miss_queue import Miss
-from ..lookup.requester_format import page_of
-from ..lookup.structure_caches import StructureFill, StructureHint
-from .address import leaf_size
+from ..lookup.pipeline import optional_fills
+from ..lookup.structure_caches import structure_shapes
+from .address import one_of
+from .guests import GuestAnswer, Guests, guest_fill
 from .overtake import overtakes
 from .pages import PageStep
 from .results import WalkResults
-from .state import Action, Decision, Leaf, Phase, Progress, StructureKind, TableEvent
+from .state import Action, Beginning, Decision, Identity, Phase, Progress, StructureKind
 from .structures import STRUCTURE_SIZES, StructureReader
-from .tables import TableStep, enter_pages
+from .tables import TableStep
 from .update import UpdateRequest, UpdateResponse
 
 __all__ = ["Walker"]
 
-FILLS = 4
-"""Entries that can wait for each cache but the IOTLB."""
+COMMON = ("action", "address", "fault", "recorded", "permissions", "size", "cached", "progress")
 
 
 class _Event(data.StructLayout):
@@ -45,32 +45,11 @@ class _Event(data.StructLayout):
                 "is_table": 1,
                 "is_page": 1,
                 "is_mark": 1,
-                "from_cache": 1,
+                "begins": 1,
                 "error": 1,
                 "update_failed": 1,
-                "table": TableEvent(cfg),
-                "root_pointer": RootPointer(cfg),
-                "hint_hit": 1,
-                "hint": StructureHint(cfg),
                 "invalidating": 1,
-                "guest_level": 3,  # of the second-stage entry that the guest caches stand in for; 0: a real entry
-            }
-        )
-
-
-class _GuestAnswer(data.StructLayout):
-    """What the guest caches know, for a slot."""
-
-    def __init__(self, cfg: IommuConfig):
-        super().__init__(
-            {
-                "slot": range(cfg.walk_slots),
-                "hit": 1,
-                "leaf": 1,
-                "level": 3,
-                "target": cfg.page_bits,
-                "read": 1,
-                "write": 1,
+                "is_guest": 1,  # the guest caches stand in for a second-stage entry
             }
         )
 
@@ -139,13 +118,12 @@ class Walker(wiring.Component):
                 "update_request": Out(stream.Signature(UpdateRequest(cfg))),
                 "update_response": In(stream.Signature(UpdateResponse(cfg))),
                 "iotlb_fill": Out(stream.Signature(IotlbFill(cfg))),
-                "structure_fill": Out(stream.Signature(StructureFill(cfg))),
-                "context_fill": Out(stream.Signature(ContextFormat(cfg).entry)),
                 "pasid_fill": Out(stream.Signature(PasidFormat(cfg).entry)),
+                **{name: Out(signature) for name, signature in optional_fills(cfg).items()},
                 "overtake": In(1),
                 "invalidation": In(Invalidation),
                 "invalidating": In(1),
-                "guest_invalidations": In(stream.Signature(Invalidation)),
+                **({"guest_invalidations": In(stream.Signature(Invalidation))} if guest_shapes(cfg) else {}),
                 "overtaken": Out(1),
                 "drained": Out(1),
                 "walks": Out(range(self.cfg.walk_slots + 1)),
@@ -161,49 +139,33 @@ class Walker(wiring.Component):
         m.submodules.tables = self._tables = TableStep(cfg)
         m.submodules.pages = self._pages = PageStep(cfg)
         m.submodules.results = self._results = WalkResults(cfg)
-        m.submodules.guest_caches = self._guest_caches = GuestCaches(cfg)
-        m.submodules.guests = self._guests = BypassQueue(_GuestAnswer(cfg), cfg.walk_slots)
-        wiring.connect(m, wiring.flipped(self.guest_invalidations), self._guest_caches.invalidations)
-        self._in_use, self._known, self._overtaken = (
-            Signal(self.cfg.walk_slots, name=n) for n in ("in_use", "known", "late")
+        self._guests = None
+        if guest_shapes(cfg):
+            m.submodules.guests = self._guests = Guests(cfg)
+            wiring.connect(m, wiring.flipped(self.guest_invalidations), self._guests.invalidations)
+        self._in_use, self._known, self._overtaken, self._foreign = (
+            Signal(self.cfg.walk_slots, name=n) for n in ("in_use", "known", "late", "foreign")
         )
-        self._requests = self._ram(m, "requests", TranslationRequest(cfg))
-        self._spaces = self._ram(m, "spaces", AddressSpace(cfg))
-        self._progress = self._ram(m, "progress", Progress(cfg))
-        self._leaves = self._ram(m, "leaves", Leaf(cfg))
+        self._fills = {}
+        for name in ("pasid_fill", "context_fill"):
+            if name in self.signature.members:
+                port = wiring.flipped(getattr(self, name))
+                m.submodules[name] = self._fills[name] = queue = FillQueue(port.payload.shape(), 1)
+                m.d.comb += queue.drop.eq(self.overtake)
+                wiring.connect(m, queue.o, port)
 
-        # What finds its queue full is not cached.
-        own = self._guest_caches.fill
-        outside = {
-            name: wiring.flipped(getattr(self, name)) for name in ("context_fill", "pasid_fill", "structure_fill")
-        }
-        self._fills, self._fill_queues = {}, []
-        for name, target in {**outside, "guest_fill": own}.items():
-            queue = FillQueue(target.payload.shape(), FILLS)
-            m.submodules[name] = queue
-            self._fill_queues.append(queue)
-            m.d.comb += queue.drop.eq(self.overtake)
-            wiring.connect(m, queue.o, target)
-            self._fills[name] = queue.i
-
-        self._select(m)
+        chosen = self._select(m)
+        self._remember(m, chosen)
         self._look(m)
         self._decide(m)
         self._connect(m)
         m.d.sync += self.drained.eq(~(self._in_use & self._overtaken).any())
         return m
 
-    def _ram(self, m, name, shape):
-        """One word for each slot: a write port and an asynchronous read port."""
-        memory = Memory(shape=shape, depth=self.cfg.walk_slots, init=[])
-        m.submodules[name] = memory
-        return memory.write_port(), memory.read_port(domain="comb")
-
-    def _select(self, m):
-        """Choose this cycle's event: an arriving entry first, since it cannot wait, then what can."""
+    def _select(self, m) -> data.View:
+        """Choose this cycle's event: an arrival first, since it cannot wait, then what can."""
         cfg = self.cfg
-        self._event = event = Signal(_Event(cfg))
-        chosen, pair = Signal(_Event(cfg)), Signal(128)
+        self._event, chosen = Signal(_Event(cfg)), Signal(_Event(cfg))
         arriving, structures, updated, miss = self.read.data, self._structures, self.update_response, self.miss
         is_structure = arriving.payload.id == MemoryIds(cfg).structures
         m.d.comb += [
@@ -211,110 +173,138 @@ class Walker(wiring.Component):
             structures.data.payload.eq(arriving.payload),
         ]
         failed = (arriving.payload.response == AxiResponse.SLVERR) | (arriving.payload.response == AxiResponse.DECERR)
-        free = Signal(range(self.cfg.walk_slots))
+        self._free = free = Signal(range(self.cfg.walk_slots))
         for slot in reversed(range(self.cfg.walk_slots)):
             with m.If(~self._in_use[slot]):
                 m.d.comb += free.eq(slot)
-        marking, mark_slot = self._elaborate_marks(m)
-        guests, space_now = self._guests, self._spaces[1].data
-        guest = guests.o.payload
-        may_start = miss.valid & ~self._in_use.all() & ~self.overtake
+        mark_wanted, mark_slot = self._elaborate_marks(m)
+        offered = {
+            "entry": (arriving.valid & ~is_structure, arriving.payload.id[: len(free)]),
+            "structure": (structures.complete, structures.slot),
+            "updated": (updated.valid, updated.payload.slot),
+            "mark": (mark_wanted, mark_slot),
+            "start": (miss.valid & ~self._in_use.all() & ~self.overtake, free),
+        }
+        if self._guests is not None:
+            answer = self._guests.answer
+            offered["guest"] = (answer.valid, answer.payload.slot)
+        self._takes, earlier = {}, Value.cast(0)
+        for name in ("entry", "structure", "updated", "guest", "mark", "start"):
+            if name in offered:
+                self._takes[name] = takes = Signal(name=f"takes_{name}")
+                m.d.comb += takes.eq(offered[name][0] & ~earlier)
+                earlier = earlier | offered[name][0]
+        takes = self._takes
+        is_guest = takes.get("guest", Value.cast(0))
+        if self._guests is not None:
+            m.d.comb += self._guests.answer.ready.eq(takes["guest"])
+        m.d.comb += [
+            updated.ready.eq(takes["updated"]),
+            self._mark_taken.eq(takes["mark"]),
+            miss.ready.eq(takes["start"]),
+            self.started.eq(takes["start"]),
+            chosen.slot.eq(one_of([(taken, offered[name][1]) for name, taken in takes.items()])),
+            chosen.is_table.eq(takes["structure"] | takes["start"]),
+            chosen.is_page.eq(takes["entry"] | takes["updated"] | is_guest),
+            chosen.is_mark.eq(takes["mark"]),
+            chosen.begins.eq(takes["start"]),
+            chosen.error.eq(takes["entry"] & failed),
+            chosen.update_failed.eq(takes["updated"] & updated.payload.failed),
+            chosen.invalidating.eq(takes["start"] & self.invalidating),
+            chosen.is_guest.eq(is_guest),
+        ]
+        m.d.sync += self._event.eq(chosen)
+        self._begin(m, free)
+        return chosen
 
-        with m.If(arriving.valid & ~is_structure):
-            m.d.comb += [
-                chosen.slot.eq(arriving.payload.id),
-                chosen.is_page.eq(1),
-                chosen.error.eq(failed),
-                pair.eq(arriving.payload.data),
-            ]
-        with m.Elif(updated.valid):
-            m.d.comb += [
-                updated.ready.eq(1),
-                chosen.slot.eq(updated.payload.slot),
-                chosen.is_page.eq(1),
-                chosen.update_failed.eq(updated.payload.failed),
-                pair.eq(updated.payload.data.replicate(2)),
-            ]
-        with m.Elif(guests.o.valid):
-            m.d.comb += [
-                guests.o.ready.eq(1),
-                chosen.slot.eq(guests.o.payload.slot),
-                chosen.is_page.eq(1),
-                chosen.guest_level.eq(Mux(guest.hit, guest.level, space_now.second_levels + 3)),
-            ]
-        with m.Elif(structures.o.valid):
-            m.d.comb += [
-                structures.o.ready.eq(1),
-                chosen.slot.eq(structures.o.payload.slot),
-                chosen.is_table.eq(1),
-                chosen.table.eq(structures.o.payload.table),
-            ]
-        with m.Elif(marking["wanted"]):
-            m.d.comb += [marking["granted"].eq(1), chosen.slot.eq(mark_slot), chosen.is_mark.eq(1)]
-        with m.Elif(may_start):
-            m.d.comb += [
-                miss.ready.eq(1),
-                self.started.eq(1),
-                chosen.slot.eq(free),
-                chosen.is_table.eq(1),
-                chosen.from_cache.eq(1),
-                chosen.root_pointer.eq(miss.payload.root_pointer),
-                chosen.table.eq(self._from_cache(miss.payload)),
-                chosen.hint_hit.eq(miss.payload.hint_hit),
-                chosen.hint.eq(miss.payload.hint),
-                chosen.invalidating.eq(self.invalidating),
-            ]
+    def _begin(self, m, free):
+        """Take a slot for a miss; what is known of its requester is the walk's first event."""
+        cfg, lookup, known = self.cfg, self.miss.payload.lookup, self.miss.payload.known
+        self._beginning = beginning = Signal(Beginning(cfg), reset_less=True)
+        entered = Mux(lookup.configuration.space.legacy, StructureKind.LEGACY_CONTEXT, StructureKind.PASID)
+        start = Value.cast(StructureKind.START)
+        if cfg.context_cache is not None:
+            start = Mux(known.context_hit, StructureKind.CONTEXT, StructureKind.START)
+        m.d.sync += [
+            Value.cast(beginning.kind).eq(Mux(known.space_hit, entered, start)),
+            beginning.root_pointer.eq(lookup.root_pointer),
+            beginning.configuration.eq(lookup.configuration),
+        ]
+        if structure_shapes(cfg):
+            m.d.sync += [beginning.hint_hit.eq(known.hint_hit), beginning.hint.eq(lookup.hint)]
+        with m.If(self.started):
             m.d.sync += [
                 self._in_use.bit_select(free, 1).eq(1),
                 self._known.bit_select(free, 1).eq(0),
                 # A walk under a root pointer that has been replaced since must not fill either.
-                self._overtaken.bit_select(free, 1).eq(miss.payload.root_pointer != self.root_pointer),
+                self._overtaken.bit_select(free, 1).eq(lookup.root_pointer != self.root_pointer),
             ]
-        m.d.sync += event.eq(chosen)
-
-        # State of the chosen slot, and the half of the piece that its entry lies in.
-        self._request, self._space = Signal(TranslationRequest(cfg)), Signal(AddressSpace(cfg))
-        self._now, self._leaf, self._value = Signal(Progress(cfg)), Signal(Leaf(cfg)), Signal(64)
-        self._space_known = Signal()  # sampled with the space, so that the two belong together
-        writes = self._requests[0]
-        m.d.comb += [writes.addr.eq(free), writes.data.eq(miss.payload.request), writes.en.eq(self.started)]
-        for _, read in (self._requests, self._spaces, self._progress, self._leaves):
-            m.d.comb += read.addr.eq(chosen.slot)
-        m.d.sync += [
-            self._request.eq(Mux(self.started, miss.payload.request.as_value(), self._requests[1].data.as_value())),
-            self._space.eq(self._spaces[1].data),
-            self._space_known.eq(self._known.bit_select(chosen.slot, 1)),
-            self._now.eq(self._progress[1].data),
-            self._leaf.eq(self._leaves[1].data),
-            self._value.eq(pair.word_select(self._progress[1].data.entry[0], 64)),
+        if self._guests is None:
+            return
+        m.d.comb += [
+            self._guests.started.eq(self.started),
+            self._guests.root_pointer.eq(lookup.root_pointer),
+            self._guests.present.eq(self.root_pointer),
         ]
-        with m.If(chosen.guest_level != 0):
-            # What the guest caches know, as the second-stage entry that would lead to it; else one to the root table.
-            target = Mux(guest.hit, guest.target, space_now.second_root)
-            m.d.sync += self._now.second_level.eq(chosen.guest_level)
-            large = guest.hit & guest.leaf & (guest.level != 1)
-            permissions = Cat(~guest.hit | guest.read, ~guest.hit | guest.write)
-            m.d.sync += self._value.eq(Cat(permissions, C(0, 5), large, C(0, 4), target))
+        with m.If(self.started):
+            m.d.sync += self._foreign.bit_select(free, 1).eq(~self._guests.belongs)
+        with m.If(self._guests.adopts):
+            m.d.sync += self._foreign.eq(-1)
 
-    def _from_cache(self, miss):
-        """The first event of a walk: what the caches knew, or the start at the root table."""
-        event = Signal(TableEvent(self.cfg))
-        kind = Mux(
-            miss.space_hit,
-            Mux(miss.space.legacy, StructureKind.LEGACY_CONTEXT, StructureKind.PASID),
-            Mux(miss.context_hit, StructureKind.CONTEXT, StructureKind.START),
-        )
-        fields = {"present": C(1, 1), "context": miss.context, "space": miss.space, "kind": kind}
-        fields["fpd"] = Mux(miss.space_hit, miss.space.fpd, miss.context.fpd)
-        values = {name: Value.cast(fields.get(name, C(0, 0))) for name, _ in event.shape()}
-        return Cat(Cat(value, C(0, len(Value.cast(event[name])) - len(value))) for name, value in values.items())
+    def _remember(self, m, chosen):
+        """State of the chosen slot, and its entry: the half of the piece, or what stands in for it."""
+        cfg = self.cfg
+        shapes = {
+            "request": TranslationRequest(cfg),
+            "identity": Identity,
+            "space": AddressSpace(cfg),
+            "progress": Progress,
+            "entry": cfg.haw - 3,
+            "address": cfg.haw,
+            "leaf": 64,
+        }
+        self._state, self._writes, now = {}, {}, {}
+        for name, shape in shapes.items():
+            m.submodules[f"{name}_ram"] = memory = Memory(shape=shape, depth=cfg.walk_slots, init=[])
+            read = memory.read_port(domain="comb")
+            self._writes[name] = memory.write_port()
+            self._state[name] = Signal(shape, name=name, reset_less=True)
+            now[name] = read.data
+            m.d.comb += read.addr.eq(chosen.slot)
+            m.d.sync += self._state[name].eq(read.data)
+        request, writes = self.miss.payload.lookup.request, self._writes["request"]
+        m.d.comb += [writes.addr.eq(self._free), writes.data.eq(request), writes.en.eq(self.started)]
+        with m.If(self.started):
+            m.d.sync += self._state["request"].eq(request)
+
+        self._space_known = Signal()  # sampled with the space, so that the two belong together
+        self._value = Signal(64, reset_less=True)
+        piece, upper = self.read.data.payload.data, now["progress"].upper
+        values = [
+            (self._takes["entry"] & ~upper, piece[:64]),
+            (self._takes["entry"] & upper, piece[64:]),
+            (self._takes["updated"], self.update_response.payload.data),
+        ]
+        if self._guests is not None:
+            guest, taken, space = self._guests.answer.payload, self._takes["guest"], now["space"]
+            values += [
+                (taken, GuestAnswer(cfg).entry(guest)),
+                (taken & ~guest.hit, Cat(Value.cast(0).replicate(12), space.second_root)),
+            ]
+            with m.If(taken):
+                level = Mux(guest.hit, guest.level, (space.second_levels + 3)[:3])
+                m.d.sync += self._state["progress"].second_level.eq(level)
+        m.d.sync += [
+            self._space_known.eq(self._known.bit_select(chosen.slot, 1)),
+            self._value.eq(one_of(values)),
+        ]
 
     def _elaborate_marks(self, m):
         """Count through the slots while an invalidation asks for it."""
-        slot, finished, settle = Signal(range(self.cfg.walk_slots)), Signal(), Signal(2)
-        marking = {"wanted": Signal(name="mark_wanted"), "granted": Signal(name="mark_granted")}
-        m.d.comb += marking["wanted"].eq(self.overtake & ~finished)
-        with m.If(marking["granted"]):
+        slot, finished, settle, wanted = Signal(range(self.cfg.walk_slots)), Signal(), Signal(2), Signal()
+        self._mark_taken = Signal()
+        m.d.comb += wanted.eq(self.overtake & ~finished)
+        with m.If(self._mark_taken):
             m.d.sync += slot.eq(slot + 1)
             with m.If(slot == self.cfg.walk_slots - 1):
                 m.d.sync += [slot.eq(0), finished.eq(1), settle.eq(3)]
@@ -322,192 +312,178 @@ class Walker(wiring.Component):
             m.d.sync += settle.eq(settle - 1)
         with m.If(~self.overtake):
             m.d.sync += finished.eq(0)
-        dropped = ~Cat(self._results.fills_wait, *(queue.waits for queue in self._fill_queues)).any()
-        m.d.comb += self.overtaken.eq(self.overtake & finished & (settle == 0) & dropped)
-        return marking, slot
+        waiting = [self._results.fills_wait] + ([self._guests.waits] if self._guests is not None else [])
+        m.d.comb += self.overtaken.eq(self.overtake & finished & (settle == 0) & ~Cat(waiting).any())
+        return wanted, slot
 
     def _look(self, m):
         """Feed both steps; they register what they see."""
-        event = self._event
-        tables, pages = self._tables, self._pages
+        event, tables, pages, state = self._event, self._tables, self._pages, self._state
         m.d.comb += [
-            tables.request.eq(self._request),
-            tables.root_pointer.eq(event.root_pointer),
-            tables.event.eq(event.table),
-            tables.from_cache.eq(event.from_cache),
-            tables.space.eq(self._space),
-            tables.hint_hit.eq(event.hint_hit),
-            tables.hint.eq(event.hint),
-            pages.request.eq(self._request),
-            pages.space.eq(self._space),
-            pages.progress.eq(self._now),
-            pages.leaf.eq(self._leaf),
+            tables.valid.eq(event.is_table),
+            tables.request.eq(state["request"]),
+            tables.begins.eq(event.begins),
+            tables.beginning.eq(self._beginning),
+            tables.event.eq(self._structures.event),
+            tables.identity.eq(state["identity"]),
+            pages.request.eq(state["request"]),
+            pages.space.eq(state["space"]),
+            pages.progress.eq(state["progress"]),
+            pages.entry.eq(state["entry"]),
+            pages.address.eq(state["address"]),
+            pages.leaf.eq(state["leaf"]),
             pages.value.eq(self._value),
             pages.error.eq(event.error),
             pages.update_failed.eq(event.update_failed),
         ]
         self._second = second = Signal(_Event(self.cfg))
-        self._second_request, self._covered = Signal(TranslationRequest(self.cfg)), Signal()
-        self._before = Signal(Progress(self.cfg))
-        space, key = Signal(AddressSpace(self.cfg)), self._guest_caches.key
-        m.d.comb += [
-            key.domain_id.eq(space.domain_id),
-            key.page.eq(Mux(event.is_table, event.table.space.first_root, pages.guest_page)),
-        ]
-        m.d.comb += space.eq(Mux(event.is_table, event.table.space.as_value(), self._space.as_value()))
+        self._second_request = Signal(TranslationRequest(self.cfg), reset_less=True)
+        self._second_space = Signal(AddressSpace(self.cfg), reset_less=True)
+        self._before = Signal(Progress, reset_less=True)
+        self._second_address, self._covered = Signal(self.cfg.haw, reset_less=True), Signal()
+        if self._guests is not None:
+            first_root, domain = tables.now_space.first_root, tables.now_space.domain_id
+            m.d.comb += [
+                self._guests.key.domain_id.eq(Mux(event.is_table, domain, state["space"].domain_id)),
+                self._guests.key.page.eq(Mux(event.is_table, first_root, pages.guest_page)),
+            ]
         # A walk that begins without its address space may turn out to be of any domain.
-        kind = event.table.kind
-        enters = (kind == StructureKind.PASID) | (kind == StructureKind.LEGACY_CONTEXT)
-        known = Mux(event.is_table, enters, self._space_known)
+        space = Signal(AddressSpace(self.cfg))
+        m.d.comb += space.eq(Mux(event.is_table, tables.now_space.as_value(), state["space"].as_value()))
+        known = Mux(event.is_table, tables.now_known, self._space_known)
         m.d.sync += [
             second.eq(event),
-            self._second_request.eq(self._request),
-            self._before.eq(self._now),
-            self._covered.eq(overtakes(self.cfg, self.invalidation, self._request, space, known)),
+            self._second_request.eq(state["request"]),
+            self._second_space.eq(state["space"]),
+            self._second_address.eq(state["address"]),
+            self._before.eq(state["progress"]),
+            self._covered.eq(overtakes(self.cfg, self.invalidation, state["request"], space, known)),
         ]
 
     def _decide(self, m):
         """Act on the decision: new state, next read, update or result."""
-        cfg, second = self.cfg, self._second
-        decision = Signal(Decision(cfg))
-        table, page = self._tables.decision, self._pages.decision
-        m.d.comb += decision.eq(Mux(second.is_table, table.as_value(), page.as_value()))
-        acts = second.is_table | second.is_page
+        cfg, second, tables, pages = self.cfg, self._second, self._tables, self._pages
+        decision, is_table = Signal(Decision(cfg)), self._second.is_table
+        m.d.comb += decision.eq(Mux(is_table, tables.decision.as_value(), pages.decision.as_value()))
+        acts = is_table | second.is_page
         action = decision.action
-        restart = Signal(Progress(cfg))
-        restart_entry = enter_pages(m, cfg, self._second_request, decision.space, restart)
-        restarts = action == Action.RESTART
-        address = Mux(restarts, restart_entry, decision.address)
+        asks_guest = action == Action.LOOKUP_GUEST
+        reads_entry = acts & ((action == Action.READ_ENTRY) | asks_guest)
+        if self._guests is not None:
+            asks_guest = asks_guest & ~self._foreign.bit_select(second.slot, 1)
+            reads_entry = acts & ((action == Action.READ_ENTRY) | (action == Action.LOOKUP_GUEST)) & ~asks_guest
+            m.d.comb += [self._guests.wanted.eq(acts & asks_guest), self._guests.slot.eq(second.slot)]
+        self._write_state(m, decision, acts, reads_entry)
 
-        for (write, _), data_ in ((self._spaces, decision.space), (self._leaves, decision.leaf)):
-            m.d.comb += [write.addr.eq(second.slot), write.data.eq(data_)]
-        m.d.comb += [
-            self._spaces[0].en.eq(second.is_table),
-            self._leaves[0].en.eq(second.is_page),
-            self._progress[0].addr.eq(second.slot),
-            self._progress[0].data.eq(Mux(restarts, restart.as_value(), decision.progress.as_value())),
-            self._progress[0].en.eq(acts),
-        ]
-        with m.If(second.is_table & self._tables.known):
+        with m.If(tables.known):
             m.d.sync += self._known.bit_select(second.slot, 1).eq(1)
         # A walk that starts while an invalidation of its page is under way may use what is about to go.
         with m.If((second.is_mark | second.invalidating) & self._covered):
             m.d.sync += self._overtaken.bit_select(second.slot, 1).eq(1)
 
-        reads, expected = self._reads.i, self._structures.expected
-        structure = action == Action.READ_STRUCTURE
-        size = Signal(3)
-        with m.Switch(decision.kind):
-            for kind, log2 in STRUCTURE_SIZES.items():
-                with m.Case(kind):
-                    m.d.comb += size.eq(log2)
+        reads, expected, update = self._reads.i, self._structures.expected, self.update_request
+        structure = is_table & (action == Action.READ_STRUCTURE)
+        sizes = [(tables.kind == kind, Value.cast(log2)) for kind, log2 in STRUCTURE_SIZES.items()]
         m.d.comb += [
-            reads.valid.eq(acts & (structure | (action == Action.READ_ENTRY) | restarts)),
+            reads.valid.eq(structure | reads_entry),
             reads.payload.id.eq(Mux(structure, MemoryIds(cfg).structures, second.slot)),
-            reads.payload.address.eq(address),
-            reads.payload.size.eq(Mux(structure, size, 3)),
-            expected.valid.eq(acts & structure),
+            reads.payload.address.eq(decision.address),
+            reads.payload.size.eq(Mux(structure, one_of(sizes), 3)),
+            expected.valid.eq(structure),
             expected.payload.slot.eq(second.slot),
-            expected.payload.kind.eq(decision.kind),
-            expected.payload.upper.eq(Mux(decision.kind == StructureKind.DIRECTORY, address[3], self._upper_half())),
-            self.update_request.valid.eq(acts & (action == Action.UPDATE)),
-            self.update_request.payload.slot.eq(second.slot),
-            self.update_request.payload.address.eq(decision.address),
-            self.update_request.payload.expected.eq(decision.expected),
-            self.update_request.payload.mask.eq(decision.mask),
+            expected.payload.kind.eq(tables.kind),
+            expected.payload.upper.eq(
+                Mux(tables.kind == StructureKind.DIRECTORY, decision.address[3], self._upper_half())
+            ),
+            update.valid.eq(second.is_page & (action == Action.UPDATE)),
+            update.payload.slot.eq(second.slot),
+            update.payload.address.eq(decision.address),
+            update.payload.expected.eq(pages.expected),
+            update.payload.mask.eq(pages.mask),
         ]
-        self._look_up_guest(m, acts & (action == Action.LOOKUP_GUEST))
         self._finish(m, decision, acts)
 
-    def _look_up_guest(self, m, wanted):
-        """The guest caches were given the key one cycle ago; queue their answer for the slot if it is wanted."""
-        caches, answer = self._guest_caches, self._guests.i
-        slot = self._second.slot
-        for stage in range(GuestCaches.LATENCY):
-            later = Signal(name=f"wanted_{stage}"), Signal.like(slot, name=f"wanted_slot_{stage}")
-            m.d.sync += [later[0].eq(wanted), later[1].eq(slot)]
-            wanted, slot = later
-        m.d.comb += [answer.valid.eq(wanted), answer.payload.slot.eq(slot)]
-        for name in ("hit", "leaf", "level", "target", "read", "write"):
-            m.d.sync += answer.payload[name].eq(getattr(caches, name))
-
-    def _keep_guest(self, m, decision, late):
-        """Keep what a second-stage walk under nesting found: the leaf of a first-stage table, or its lower tables."""
-        before, after, space = self._before, decision.progress, decision.space
-        into_table = before.phase == Phase.SECOND_STAGE_TABLE
-        second = into_table | (before.phase == Phase.SECOND_STAGE_FINAL)
-        leaf = into_table & (after.phase == Phase.FIRST_STAGE)
-        low = (after.second_level == 1) | (after.second_level == 2)
-        keeps = self._second.is_page & ~late & (self._second.guest_level == 0)
-        keeps = keeps & (decision.action == Action.READ_ENTRY) & second & (space.mode == TranslationMode.NESTED)
-        fill = self._fills["guest_fill"]
-        size = leaf_size(before.second_level)
-        small, large = decision.address[12:21], decision.address[21:30]
-        aligned = Cat(small & (size == 0).replicate(9), large & ~size[1].replicate(9), decision.address[30:])
-        m.d.comb += [
-            fill.valid.eq(keeps & (leaf | (low & after.second_read & after.second_write))),
-            fill.payload.level.eq(Mux(leaf, 0, after.second_level)),
-            fill.payload.domain_id.eq(space.domain_id),
-            fill.payload.page.eq(before.address[12:]),
-            fill.payload.read.eq(after.second_read),
-            fill.payload.write.eq(after.second_write),
-            Value.cast(fill.payload.size).eq(size),
-            fill.payload.target.eq(Mux(leaf, aligned, decision.address[12:])),
-        ]
+    def _write_state(self, m, decision, acts, reads_entry):
+        """The slot's new state, of which each part is written only where it changes."""
+        tables, pages, is_table, is_page = self._tables, self._pages, self._second.is_table, self._second.is_page
+        progress = Signal(Progress)
+        m.d.comb += [progress.eq(decision.progress), progress.upper.eq(decision.address[3])]
+        writes = {
+            "identity": (is_table, tables.next_identity),
+            "space": (is_table, tables.space),
+            "progress": (acts, progress),
+            "entry": (reads_entry & (progress.phase == Phase.FIRST_STAGE), decision.address[3:]),
+            "address": (
+                is_table | (is_page & pages.sets_address),
+                Mux(is_table, tables.input_address, pages.next_address),
+            ),
+            "leaf": (is_page & pages.sets_leaf, pages.expected),
+        }
+        for name, (enable, value) in writes.items():
+            port = self._writes[name]
+            m.d.comb += [port.addr.eq(self._second.slot), port.data.eq(value), port.en.eq(enable)]
 
     def _upper_half(self):
         """A scalable-mode root entry's upper half is for devices 16 to 31."""
         return self._second_request.source_id[7]
 
     def _finish(self, m, decision, acts):
-        """Hand results and cacheable table entries on."""
-        second, results = self._second, self._results
+        """Hand results and what may be cached on."""
+        second, results, tables, request = self._second, self._results, self._tables, self._second_request
         late = self._overtaken.bit_select(second.slot, 1) | self.overtake
-        finishes = acts & ((decision.action == Action.GRANT) | (decision.action == Action.FAULT))
+        space = Signal(AddressSpace(self.cfg))
+        m.d.comb += space.eq(Mux(second.is_table, tables.space.as_value(), self._second_space.as_value()))
+        first = (space.mode == TranslationMode.FIRST_STAGE) | (space.mode == TranslationMode.NESTED)
         m.d.comb += [
-            results.finish.eq(finishes),
+            results.finish.eq(acts & ((decision.action == Action.GRANT) | (decision.action == Action.FAULT))),
             results.slot.eq(second.slot),
-            results.request.eq(self._second_request),
+            results.request.eq(request),
             results.decision.eq(decision),
+            results.space.domain_id.eq(space.domain_id),
+            results.space.pasid.eq(space.pasid),
+            results.space.first_stage.eq(first),
             results.late.eq(late),
             results.drop_fills.eq(self.overtake),
         ]
-        self._keep_structure(m, decision, late)
-        self._keep_guest(m, decision, late)
-        fresh = second.is_table & ~second.from_cache & ~late & (decision.action != Action.FAULT)
-        event, request = second.table, self._second_request
-        context, space = self._fills["context_fill"], self._fills["pasid_fill"]
+        reads_page = second.is_page & (decision.action == Action.READ_ENTRY)
+        if structure_shapes(self.cfg):
+            self._keep_structure(m, decision, reads_page)
+        if self._guests is not None:
+            guests, page_space = self._guests, self._second_space
+            fill = guests.fill
+            found = guest_fill(m, fill.payload, self._before, self._second_address, decision, page_space)
+            foreign = self._foreign.bit_select(second.slot, 1)
+            m.d.comb += [
+                fill.valid.eq(reads_page & found & ~late & ~foreign & ~second.is_guest),
+                guests.drop.eq(self.overtake),
+            ]
+        fresh = tables.fresh & ~late & (decision.action != Action.FAULT)
+        if "context_fill" in self._fills:
+            context = self._fills["context_fill"].i
+            m.d.comb += [
+                context.valid.eq(second.is_table & tables.is_context & fresh),
+                context.payload.source_id.eq(request.source_id),
+                context.payload.fields.eq(tables.context),
+            ]
+        pasid = self._fills["pasid_fill"].i
         m.d.comb += [
-            context.valid.eq(fresh & (event.kind == StructureKind.CONTEXT)),
-            context.payload.source_id.eq(request.source_id),
-            context.payload.fields.eq(event.context),
-            space.valid.eq(fresh & self._tables.known),
-            space.payload.source_id.eq(request.source_id),
-            space.payload.pasid_valid.eq(request.pasid_valid),
-            space.payload.space.eq(decision.space),
+            pasid.valid.eq(tables.known & fresh),
+            pasid.payload.source_id.eq(request.source_id),
+            pasid.payload.pasid_valid.eq(request.pasid_valid),
+            pasid.payload.space.eq(tables.space),
         ]
 
-    def _keep_structure(self, m, decision, late):
+    def _keep_structure(self, m, decision, reads_page):
         """Keep the table of level 1 or 2 that is read next, if everything is allowed down to it."""
-        progress, space, request = decision.progress, decision.space, self._second_request
+        progress, space, results = decision.progress, self._second_space, self._results
         first = progress.phase == Phase.FIRST_STAGE
         second = (progress.phase == Phase.SECOND_STAGE_FINAL) & (space.mode == TranslationMode.SECOND_STAGE)
         level = Mux(first, progress.first_level, progress.second_level)
         first_open = progress.first_write & progress.first_user & progress.table_write
         all_open = Mux(first, first_open, progress.second_read & progress.second_write)
-        keeps = self._second.is_page & ~late & (decision.action == Action.READ_ENTRY)
-        fill = self._fills["structure_fill"]
-        entry = fill.payload.entry
         m.d.comb += [
-            fill.valid.eq(keeps & (first | second) & all_open & ((level == 1) | (level == 2))),
-            Value.cast(fill.payload.level).eq(level[1]),
-            entry.source_id.eq(request.source_id),
-            entry.pasid_valid.eq(request.pasid_valid),
-            entry.pasid.eq(space.pasid),
-            entry.page.eq(page_of(request.address)),
-            entry.domain_id.eq(space.domain_id),
-            entry.first_stage.eq(first),
-            entry.table.eq(decision.address[12:]),
+            results.finds.eq(reads_page & (first | second) & all_open & ((level == 1) | (level == 2))),
+            results.table_level.eq(level),
         ]
 
     def _connect(self, m):
@@ -515,6 +491,8 @@ class Walker(wiring.Component):
         wiring.connect(m, self._results.response, wiring.flipped(self.response))
         wiring.connect(m, self._results.faults, wiring.flipped(self.faults))
         wiring.connect(m, self._results.iotlb_fill, wiring.flipped(self.iotlb_fill))
+        if structure_shapes(self.cfg):
+            wiring.connect(m, self._results.structure_fill, wiring.flipped(self.structure_fill))
         with m.If(self._results.freed):
             m.d.sync += self._in_use.bit_select(self._results.freed_slot, 1).eq(0)
         m.d.sync += self.walks.eq(self.walks + self.started - self._results.freed)

@@ -18,18 +18,21 @@ def test_random_traffic(rng):
     seen = {"forgotten": 0, "kept": 0, "full": 0, "passed": 0, "passed at once": 0}
 
     async def testbench(ctx):
-        number = 0
+        number, offered = 0, False
         for cycle in range(3000):
             forgets = [name for name in ("configuration", "structures") if rng.random() < 0.05]
-            put = len(waiting) < DEPTH and rng.random() < (0.3, 0.7)[cycle // 100 % 2]
+            put = offered and rng.random() < (0.3, 0.7)[cycle // 100 % 2]
             ready = rng.random() < 0.5
             number += put
             arriving = {"number": number} | {name: rng.getrandbits(1) for name in KNOWN}
-            ctx.set(dut.i.valid, put)
-            for field in (dut.i.payload.request.tag, dut.i.payload.space.pasid, dut.i.payload.context.rid_pasid):
-                ctx.set(field, number)
+            # What was offered in the cycle before is the one that missed, the next follows at once.
+            offered = len(waiting) + put < DEPTH and rng.random() < 0.9
+            ctx.set(dut.missed, put)
             for name in KNOWN:
-                ctx.set(getattr(dut.i.payload, name), arriving[name])
+                ctx.set(getattr(dut.known, name), arriving[name])
+            ctx.set(dut.lookup.valid, offered)
+            for field in (dut.lookup.payload.request.tag, dut.lookup.payload.configuration.space.pasid):
+                ctx.set(field, number + 1)
             ctx.set(dut.forget_configuration, "configuration" in forgets)
             ctx.set(dut.forget_structures, "structures" in forgets)
             ctx.set(dut.o.ready, ready)
@@ -40,9 +43,9 @@ def test_random_traffic(rng):
                 waiting.append(arriving)
             assert valid == bool(waiting), "passes in the cycle in which it comes"
             if valid:
-                found = {name: getattr(miss, name) for name in KNOWN}
-                assert {"number": miss.request.tag} | found == waiting[0]
-                assert miss.space.pasid == miss.context.rid_pasid == miss.request.tag
+                found = {name: getattr(miss.known, name) for name in KNOWN}
+                assert {"number": miss.lookup.request.tag} | found == waiting[0]
+                assert miss.lookup.configuration.space.pasid == miss.lookup.request.tag
                 if ready:
                     seen["passed"] += 1
                     seen["passed at once"] += put and level == 0

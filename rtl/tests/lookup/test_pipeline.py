@@ -26,14 +26,17 @@ PASIDS = [None, 5]
 KNOWN_PAGES = [0, 1, 2, 3]
 CONTEXT_OF = {DEVICES[0]: 0x11, DEVICES[1]: 0x22}
 """Devices whose context entry is cached, with its RID_PASID."""
-SPACE_OF = {(DEVICES[0], None): 3, (DEVICES[1], 5): 4}
+SPACE_OF = {(DEVICES[0], None): 3, (DEVICES[1], 5): 4, (DEVICES[2], 5): 6}
 """Requesters whose PASID-table entry is cached, with its domain."""
 TABLE_OF = {
     (DEVICES[0], None, TableLevel.LEVEL_1, 0): 0x33,
     (DEVICES[0], None, TableLevel.LEVEL_2, 0): 0x44,
     (DEVICES[1], 5, TableLevel.LEVEL_2, 1 << 44 >> 30): 0x55,
+    (DEVICES[2], 5, TableLevel.LEVEL_1, 0): 0x66,
 }
 """Requesters, levels and 2 MiB or 1 GiB regions whose table is cached."""
+STRANGER = (DEVICES[2], 5)
+"""The requester whose table is of another domain than its PASID-table entry."""
 
 
 def host_page(source_id: int, pasid: int | None, page: int) -> int:
@@ -73,7 +76,8 @@ async def fill_caches(ctx, dut: LookupPipeline):
     for (source_id, pasid, level, region), table in TABLE_OF.items():
         page = region << (9 if level is TableLevel.LEVEL_1 else 18)
         tags = {"source_id": source_id, "pasid_valid": pasid is not None, "pasid": pasid or 0, "page": page}
-        await send(ctx, dut.structure_fill, {"level": level, "entry": tags | {"table": table, "domain_id": 9}})
+        tags["domain_id"] = 9 if (source_id, pasid) == STRANGER else SPACE_OF[source_id, pasid]
+        await send(ctx, dut.structure_fill, {"level": level, "entry": tags | {"table": table}})
 
 
 @dataclass
@@ -108,6 +112,15 @@ class Flight:
             "space": SPACE_OF.get((source_id, self.pasid)),
             "hint": tables[0] or tables[1],
         }
+
+    def visible(self, lost: set[str]) -> dict:
+        """What of that the walker gets: the space, with the table if it is the space's, or else the context entry."""
+        known = {name: value for name, value in self.knowledge().items() if name not in lost and value is not None}
+        if "space" not in known or (self.request["source_id"], self.pasid) == STRANGER:
+            known.pop("hint", None)
+        if "space" in known:
+            known.pop("context", None)
+        return known
 
 
 def random_request(rng: Random, tag: int) -> tuple[dict, str]:
@@ -213,25 +226,30 @@ class Soak:
         self.outcomes[flight.outcome] += 1
 
     def check_miss(self, miss):
-        flight = self.flights.pop(miss.request.tag)
+        flight = self.flights.pop(miss.lookup.request.tag)
         assert flight.outcome in ("walk", "must walk"), flight
-        assert {name: miss.request[name] for name in flight.request} == flight.request
-        assert {name: miss.root_pointer[name] for name in flight.root} == flight.root
-        found = {
-            "context": miss.context.rid_pasid if miss.context_hit else None,
-            "space": miss.space.domain_id if miss.space_hit else None,
-            "hint": miss.hint.table if miss.hint_hit else None,
-        }
-        known = flight.knowledge()
-        expected = dict(known)
-        for name, lost in (("configuration", ("context", "space")), ("structures", ("hint",))):
+        lookup, known = miss.lookup, miss.known
+        assert {name: lookup.request[name] for name in flight.request} == flight.request
+        assert {name: lookup.root_pointer[name] for name in flight.root} == flight.root
+        found = {}
+        if known.space_hit:
+            found["space"] = lookup.configuration.space.domain_id
+            if known.hint_hit:
+                found["hint"] = lookup.hint.table
+        elif known.context_hit:
+            found["context"] = lookup.configuration.context.rid_pasid
+        lost = set()
+        for name, what in (("configuration", {"context", "space"}), ("structures", {"hint"})):
             if any(flight.accepted <= forget < self.now for forget in self.forgets[name]):
-                expected |= dict.fromkeys(lost)
-        assert found == expected, flight
+                lost |= what
+        assert found == flight.visible(lost), flight
         self.outcomes[flight.outcome] += 1
-        for name, value in found.items():
-            self.outcomes[f"known {name}"] += value is not None
-            self.outcomes[f"forgotten {name}"] += value != known[name]
+        for name in ("context", "space", "hint"):
+            self.outcomes[f"known {name}"] += name in found
+            self.outcomes[f"forgotten {name}"] += name in flight.visible(set()).keys() - found.keys()
+            self.outcomes[f"hidden {name}"] += flight.knowledge()[name] is not None and name not in flight.visible(
+                set()
+            )
 
 
 HANDSHAKE = ("valid", "ready", "payload")
@@ -252,6 +270,7 @@ def test_random_requests(rng):
     outcomes = soak.outcomes
     kinds = {"hit", "bypass", "walk", "must walk"}
     kinds |= {f"{what} {name}" for what in ("known", "forgotten") for name in ("context", "space", "hint")}
+    kinds |= {"hidden context", "hidden hint"}
     assert kinds == {name for name, count in outcomes.items() if count}
     assert soak.drained_cycles > soak.now // 50
     assert soak.hits == outcomes["hit"]

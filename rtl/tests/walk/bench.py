@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from nestwalk.bus.axi import AxiResponse
 from nestwalk.bus.mem_port import MemPort
 from nestwalk.bus.memory import MemoryIds
-from nestwalk.config import IommuConfig
+from nestwalk.config import CacheShape, IommuConfig
 from nestwalk.walk.translator import Translator
 from nestwalk_sim.memory import AccessError, ErrorKind, Memory
 from nestwalk_sim.model import Request, UnitState
@@ -17,7 +17,20 @@ from rtl.tests.axi_memory import AxiMemory
 from rtl.tests.simulation import simulate
 from rtl.tests.walk.steps import hardware_request, root_pointer
 
-__all__ = ["TableMemory", "TranslatorBench"]
+__all__ = ["SMALL_CACHES", "TableMemory", "TranslatorBench"]
+
+SMALL_CACHES = dict.fromkeys(
+    (
+        "context_cache",
+        "structure_cache_1",
+        "structure_cache_2",
+        "nested_tlb",
+        "second_stage_cache_1",
+        "second_stage_cache_2",
+    ),
+    CacheShape(sets=16, ways=1),
+)
+"""What TINY leaves out."""
 
 
 class TableMemory(AxiMemory):

@@ -9,7 +9,7 @@ from nestwalk.bus.axi import AxiResponse
 from nestwalk.bus.translation import PageSize
 from nestwalk.config import IommuConfig
 from nestwalk.walk.pages import PageStep
-from nestwalk.walk.state import Action, StructureKind
+from nestwalk.walk.state import Action, Phase, StructureKind
 from nestwalk.walk.structures import STRUCTURE_SIZES, StructureReader
 from nestwalk.walk.tables import TableStep
 from nestwalk_sim.memory import AccessError, Memory
@@ -92,26 +92,23 @@ class Steps:
         accesses: list[tuple[AccessKind, int, int]] = []
         for step in (tables, pages):
             ctx.set(step.request, hardware_request(request))
-        ctx.set(tables.root_pointer, root_pointer(state))
-        ctx.set(tables.event, {"kind": StructureKind.START, "present": 1})
-        ctx.set(tables.from_cache, 1)
-        ctx.set(Value.cast(tables.space), 0)
+        ctx.set(tables.valid, 1)
+        ctx.set(Value.cast(tables.beginning), 0)
+        ctx.set(tables.beginning.kind, StructureKind.START)
+        ctx.set(tables.beginning.root_pointer, root_pointer(state))
+        ctx.set(tables.begins, 1)
+        ctx.set(Value.cast(tables.identity), 0)
         step = tables
         while True:
             await ctx.tick()
             decision = ctx.get(step.decision)
-            ctx.set(tables.from_cache, 0)
-            ctx.set(Value.cast(tables.space), raw(decision.space))
-            ctx.set(Value.cast(pages.space), raw(decision.space))
-            ctx.set(Value.cast(pages.progress), raw(decision.progress))
-            if step is pages:
-                ctx.set(Value.cast(pages.leaf), raw(decision.leaf))
+            self._remember(ctx, step, decision)
             match decision.action:
                 case Action.READ_STRUCTURE:
                     step = tables
-                    size = 1 << STRUCTURE_SIZES[decision.kind]
+                    size = 1 << STRUCTURE_SIZES[ctx.get(tables.kind)]
                     accesses.append((AccessKind.READ, decision.address, size))
-                    await self._read_structure(ctx, memory, decision, request)
+                    await self._read_structure(ctx, memory, decision.address, ctx.get(tables.kind), request)
                 case Action.READ_ENTRY | Action.LOOKUP_GUEST:  # nothing is known of guest-physical addresses here
                     step = pages
                     accesses.append((AccessKind.READ, decision.address, 8))
@@ -132,33 +129,49 @@ class Steps:
                 case _:
                     raise AssertionError(f"{decision.action} although nobody else writes to memory")
 
-    async def _read_structure(self, ctx, memory: Memory, decision, request: Request):
-        """Through the reader, piece by piece; the event goes to the table step."""
-        reader, kind = self.reader, decision.kind
+    def _remember(self, ctx, step, decision):
+        """The slot's new state."""
+        tables, pages = self.tables, self.pages
+        ctx.set(Value.cast(pages.progress), raw(decision.progress))
+        if step is tables:
+            ctx.set(tables.begins, 0)
+            ctx.set(Value.cast(tables.identity), raw(ctx.get(tables.next_identity)))
+            ctx.set(Value.cast(pages.space), raw(ctx.get(tables.space)))
+            ctx.set(pages.address, ctx.get(tables.input_address))
+        else:
+            if ctx.get(pages.sets_address):
+                ctx.set(pages.address, ctx.get(pages.next_address))
+            if ctx.get(pages.sets_leaf):
+                ctx.set(pages.leaf, ctx.get(pages.expected))
+        reads_entry = decision.action in (Action.READ_ENTRY, Action.LOOKUP_GUEST)
+        if reads_entry and decision.progress.phase is Phase.FIRST_STAGE:
+            ctx.set(pages.entry, decision.address >> 3)
+
+    async def _read_structure(self, ctx, memory: Memory, address: int, kind: StructureKind, request: Request):
+        """Through the reader, piece by piece; its event, of the cycle after the last, is the table step's."""
+        reader = self.reader
         size = 1 << STRUCTURE_SIZES[kind]
-        upper = decision.address >> 3 & 1 if kind is StructureKind.DIRECTORY else request.source_id >> 7 & 1
+        upper = address >> 3 & 1 if kind is StructureKind.DIRECTORY else request.source_id >> 7 & 1
         ctx.set(reader.expected.payload, {"slot": 1, "kind": kind, "upper": upper})
         ctx.set(reader.expected.valid, 1)
         await ctx.tick()
         ctx.set(reader.expected.valid, 0)
-        start, pieces = decision.address & ~0xF, max(1, size // 16)
+        start, pieces = address & ~0xF, max(1, size // 16)
         for number in range(pieces):
             piece = {"last": number == pieces - 1, "response": AxiResponse.OKAY}
             try:
                 content = memory.read_integer(start + 16 * number, 16)
                 if size < 16:
-                    memory.read_integer(decision.address, size)
+                    memory.read_integer(address, size)
             except AccessError:
                 content, piece["response"] = 0, AxiResponse.SLVERR
             ctx.set(reader.data.payload, piece | {"data": content})
             ctx.set(reader.data.valid, 1)
-            await ctx.tick()
+            _clk, _rst, complete, slot = await ctx.tick().sample(reader.complete, reader.slot)
+            assert complete == piece["last"]
         ctx.set(reader.data.valid, 0)
-        ctx.set(reader.o.ready, 1)
-        (event,) = await ctx.tick().sample(reader.o.payload).until(reader.o.valid)
-        ctx.set(reader.o.ready, 0)
-        assert event.slot == 1
-        ctx.set(Value.cast(self.tables.event), raw(event.table))
+        assert slot == 1
+        ctx.set(Value.cast(self.tables.event), raw(ctx.get(reader.event)))
 
     def _read_entry(self, ctx, memory: Memory, address: int):
         try:
@@ -171,9 +184,10 @@ class Steps:
 
     def _update(self, ctx, memory: Memory, decision):
         """As `EntryUpdate` does it."""
-        value, failed = decision.expected | decision.mask, 0
+        expected = ctx.get(self.pages.expected)
+        value, failed = expected | ctx.get(self.pages.mask), 0
         try:
-            assert memory.update64(decision.address, decision.expected, value)
+            assert memory.update64(decision.address, expected, value)
         except AccessError:
             failed = 1
         ctx.set(self.pages.value, value)

@@ -3,7 +3,6 @@
 from nestwalk.bus.translation import Access, PageSize
 from nestwalk.config import preset
 from nestwalk.formats.fault import FaultReason
-from nestwalk.formats.pasid import TranslationMode
 from nestwalk.walk.results import WalkResults
 from nestwalk.walk.state import Action
 from rtl.tests.simulation import receive, simulate
@@ -47,7 +46,8 @@ class Slots:
         action = Action.GRANT if result["granted"] else Action.FAULT
         decision = {name: result[name] for name in ("recorded", "cached", "fault")}
         decision |= {"action": action, "address": address, "size": PageSize.SIZE_4K}
-        ctx.set(dut.decision, decision | {"space": {"domain_id": 3, "mode": TranslationMode.NESTED, "pasid": PASID}})
+        ctx.set(dut.decision, decision)
+        ctx.set(dut.space, {"domain_id": 3, "first_stage": 1, "pasid": PASID})
         ctx.set(dut.slot, result["slot"])
         ctx.set(dut.late, result["late"])
         self.free.remove(result["slot"])

@@ -126,26 +126,24 @@ def test_random_structures(rng):
         while taken < len(reads.results):
             # A slot waits for one structure at most, so as many as there are slots are under way.
             asks = asked < len(reads.expected) and asked - taken < 4 and rng.random() < 0.6
-            complete = asked and delivered <= ends[asked - 1]
-            delivers = complete and rng.random() < 0.7
+            awaited = asked and delivered <= ends[asked - 1]
+            delivers = awaited and rng.random() < 0.7
             ctx.set(dut.expected.valid, asks)
             if asks:
                 ctx.set(dut.expected.payload, reads.expected[asked])
             ctx.set(dut.data.valid, bool(delivers))
             ctx.set(dut.data.payload, reads.pieces[delivered] if delivers else {"data": rng.getrandbits(128)})
-            ctx.set(dut.o.ready, rng.random() < 0.5)
-            _clk, _rst, accepted, valid, ready, event = await ctx.tick().sample(
-                dut.expected.ready, dut.o.valid, dut.o.ready, dut.o.payload
-            )
+            _clk, _rst, accepted, complete, slot = await ctx.tick().sample(dut.expected.ready, dut.complete, dut.slot)
+            table = ctx.get(dut.event)
             assert accepted or not asks
             asked += asks
             delivered += bool(delivers)
-            if valid and ready:
+            if complete:
                 item, expected, entry = reads.results[taken]
-                assert (event.slot, event.table.kind) == (item["slot"], item["kind"])
-                assert event_verdict(event.table) == expected, (item, hex(entry))
+                assert (slot, table.kind) == (item["slot"], item["kind"])
+                assert event_verdict(table) == expected, (item, hex(entry))
                 if expected == "fine":
-                    check_fields(event.table, item["kind"], entry, item["upper"])
+                    check_fields(table, item["kind"], entry, item["upper"])
                 outcomes.add((item["kind"], expected))
                 taken += 1
 

@@ -12,10 +12,10 @@ from nestwalk_sim.builders import (
 )
 from nestwalk_sim.memory import Memory
 from nestwalk_sim.model import Request
-from rtl.tests.walk.bench import TranslatorBench
+from rtl.tests.walk.bench import SMALL_CACHES, TranslatorBench
 from rtl.tests.walk.world import Version, World
 
-CFG = preset("TINY").replace(tag_width=12, walk_slots=4)
+CFG = preset("TINY").replace(tag_width=12, walk_slots=4, **SMALL_CACHES)
 DOMAIN, PASID = 7, 5
 DEVICES = [0x100 + n for n in range(64)]
 ADDRESS = 0x7654_3000

@@ -3,12 +3,14 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+import pytest
+
 from nestwalk.config import preset
 from nestwalk.invalidation.command import Scope
 from nestwalk_sim.builders import Scenario, random_scenarios
 from nestwalk_sim.model import AccessKind, MemoryAccess, Request, Result, Structure, model_preset, translate
 from rtl.tests.axi_memory import Access
-from rtl.tests.walk.bench import TranslatorBench
+from rtl.tests.walk.bench import SMALL_CACHES, TranslatorBench
 from rtl.tests.walk.steps import PAGE_SIZES
 
 CFG = preset("TINY").replace(tag_width=12, walk_slots=4)
@@ -100,11 +102,12 @@ async def check_scenario(ctx, bench: TranslatorBench, scenario: Scenario) -> lis
     return results
 
 
-def test_random_walks_side_by_side(rng):
+@pytest.mark.parametrize(("caches", "draws"), [({}, 100), (SMALL_CACHES, 150)], ids=["tiny", "cached"])
+def test_random_walks_side_by_side(caches, draws, rng):
     seen: Counter = Counter()
-    scenarios = random_scenarios(rng, MODEL, 150, devices=50)
+    scenarios = random_scenarios(rng, MODEL, draws, devices=50)
     first = next(scenarios)
-    bench = TranslatorBench(CFG, first.memory.copy(), rng, latency=range(1, 10), stall=0.1)
+    bench = TranslatorBench(CFG.replace(**caches), first.memory.copy(), rng, latency=range(1, 10), stall=0.1)
 
     async def testbench(ctx):
         for scenario in (first, *scenarios):

@@ -93,8 +93,8 @@ class World:
         self.rng = rng
         self.memory = Memory()
         self.space = HostSpace(self.memory, min(cfg.haw, 40), rng)
-        # Domains of their own: one that meant another second stage would have to be invalidated first (§6.1).
-        self.roots = [self._root(first_domain) for first_domain in (1, 4)]
+        # The same domains mean other tables under the other root pointer.
+        self.roots = [self._root() for _ in range(2)]
         self.pages = [pages for _, pages in self.roots]
         self.active = 0
 
@@ -102,14 +102,14 @@ class World:
     def state(self):
         return self.roots[self.active][0].state
 
-    def _root(self, first_domain: int) -> tuple[ScalableTables, list[Page]]:
+    def _root(self) -> tuple[ScalableTables, list[Page]]:
         tables = ScalableTables(self.space)
         own, below = SecondStageTables(self.space, 3), SecondStageTables(self.space, 3)
         first, guest = FirstStageTables(self.space, 4), FirstStageTables(GuestSpace(below, 30, self.rng), 4)
         kinds = [
-            (0x100, None, first_domain, None, own, second_stage_fields(own)),
-            (0x100, 5, first_domain + 1, first, None, first_stage_fields(first)),
-            (0x280, 5, first_domain + 2, guest, below, nested_fields(guest, below)),
+            (0x100, None, 1, None, own, second_stage_fields(own)),
+            (0x100, 5, 2, first, None, first_stage_fields(first)),
+            (0x280, 5, 3, guest, below, nested_fields(guest, below)),
         ]
         pages = []
         for source_id in (0x100, 0x280):

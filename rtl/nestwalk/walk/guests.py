@@ -1,0 +1,165 @@
+"""What is known of guest-physical addresses, asked for walk slots and kept for later walks (§8.1)."""
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..bus.bypass_queue import BypassQueue
+from ..bus.translation import RootPointer
+from ..config import IommuConfig
+from ..formats.pasid import TranslationMode
+from ..invalidation.command import Invalidation, Scope
+from ..lookup.fill_queue import FillQueue
+from ..lookup.guest_caches import GuestCaches, GuestFill, GuestKey
+from .address import leaf_size
+from .state import Action, Phase
+
+__all__ = ["GuestAnswer", "Guests", "guest_fill"]
+
+FILLS = 4
+"""Entries that can wait for the guest caches."""
+
+
+class GuestAnswer(data.StructLayout):
+    """What the guest caches know, for a slot; without a ``hit`` the others are 0, but ``read`` and ``write`` are 1."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__(
+            {
+                "slot": range(cfg.walk_slots),
+                "hit": 1,
+                "leaf": 1,
+                "level": 3,
+                "target": cfg.page_bits,
+                "read": 1,
+                "write": 1,
+            }
+        )
+
+    def entry(self, answer: data.View) -> Value:
+        """The second-stage entry that would lead on from there, but for its address where nothing is known."""
+        large = answer.leaf & (answer.level != 1)
+        return Cat(answer.read, answer.write, C(0, 5), large, C(0, 4), answer.target)
+
+
+def guest_fill(m: Module, fill: data.View, before: data.View, address: Value, decision: data.View, space: data.View):
+    """Set ``fill`` to what a step of a nested walk found for guest-physical ``address``; the value says if anything.
+
+    Found is the leaf of a first-stage table, or one of the lower second-stage tables. ``before`` is the `Progress`
+    that the step began with.
+    """
+    after = decision.progress
+    into_table = before.phase == Phase.SECOND_STAGE_TABLE
+    second = into_table | (before.phase == Phase.SECOND_STAGE_FINAL)
+    leaf = into_table & (after.phase == Phase.FIRST_STAGE)
+    low = (after.second_level == 1) | (after.second_level == 2)
+    size = leaf_size(before.second_level)
+    small, large = decision.address[12:21], decision.address[21:30]
+    not_small, huge = leaf & (size != 0), leaf & size[1]
+    m.d.comb += [
+        fill.level.eq(Mux(leaf, 0, after.second_level)),
+        fill.domain_id.eq(space.domain_id),
+        fill.page.eq(address[12:]),
+        fill.read.eq(after.second_read),
+        fill.write.eq(after.second_write),
+        Value.cast(fill.size).eq(size),
+        fill.target.eq(Cat(small & ~not_small.replicate(9), large & ~huge.replicate(9), decision.address[30:])),
+    ]
+    found = second & (decision.action == Action.READ_ENTRY) & (space.mode == TranslationMode.NESTED)
+    return found & (leaf | (low & after.second_read & after.second_write))
+
+
+class Guests(wiring.Component):
+    """Guest caches with a queue of questions answered and one of entries to keep.
+
+    ::
+
+        key ──> GuestCaches ──(3 cycles)──> queue ──> answer
+        wanted, slot (one cycle later) ───────┘
+        fill ──> queue ──> GuestCaches
+
+    The tags are domain and guest-physical page, which mean nothing beyond one root table: until software's global
+    invalidation of all caches has ended, which goes with a new root pointer, the old one's entries are still there.
+    So the caches belong to one root pointer, and walks under another neither ask nor fill.
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+
+    Attributes
+    ----------
+    key : In(GuestKey)
+        Every cycle.
+    wanted, slot : In
+        In the next cycle: the answer is wanted, for this slot. There is room for one answer of each slot.
+    answer : Out(stream of GuestAnswer)
+    fill : In(stream of GuestFill)
+        What finds its queue full is not cached.
+    drop, waits : In(1), Out(1)
+        Of the `FillQueue`.
+    started, root_pointer : In
+        A walk begins under this root pointer; ``belongs`` answers in the same cycle whether it may ask and fill.
+    present : In(RootPointer)
+        The root pointer in force.
+    belongs : Out(1)
+    adopts : Out(1)
+        Pulse: the caches belong to ``present`` from now on, and no walk that has begun may ask or fill any more.
+    invalidations : In(stream of Invalidation)
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        self.cfg = cfg
+        super().__init__(
+            {
+                "key": In(GuestKey(cfg, 0)),
+                "wanted": In(1),
+                "slot": In(range(cfg.walk_slots)),
+                "answer": Out(stream.Signature(GuestAnswer(cfg))),
+                "fill": In(stream.Signature(GuestFill(cfg))),
+                "drop": In(1),
+                "waits": Out(1),
+                "started": In(1),
+                "root_pointer": In(RootPointer(cfg)),
+                "present": In(RootPointer(cfg)),
+                "belongs": Out(1),
+                "adopts": Out(1),
+                "invalidations": In(stream.Signature(Invalidation)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        cfg = self.cfg
+        m.submodules.caches = caches = GuestCaches(cfg)
+        m.submodules.answers = answers = BypassQueue(GuestAnswer(cfg), cfg.walk_slots)
+        m.submodules.fills = fills = FillQueue(GuestFill(cfg), FILLS)
+        wiring.connect(m, wiring.flipped(self.invalidations), caches.invalidations)
+        wiring.connect(m, wiring.flipped(self.fill), fills.i)
+        wiring.connect(m, fills.o, caches.fill)
+        wiring.connect(m, answers.o, wiring.flipped(self.answer))
+        m.d.comb += [caches.key.eq(self.key), fills.drop.eq(self.drop), self.waits.eq(fills.waits)]
+
+        wanted, slot = self.wanted, self.slot
+        for stage in range(GuestCaches.LATENCY):
+            later = Signal(name=f"wanted_{stage}"), Signal.like(self.slot, name=f"slot_{stage}")
+            m.d.sync += [later[0].eq(wanted), later[1].eq(slot)]
+            wanted, slot = later
+        m.d.comb += [answers.i.valid.eq(wanted), answers.i.payload.slot.eq(slot)]
+        for name in ("hit", "leaf", "level", "target", "read", "write"):
+            m.d.sync += answers.i.payload[name].eq(getattr(caches, name))
+        self._belong(m)
+        return m
+
+    def _belong(self, m):
+        """Which root pointer the caches belong to: that of the first walk, then that of the last clean slate."""
+        owner, owned = Signal(RootPointer(self.cfg)), Signal()
+        done, everything = self.invalidations.valid & self.invalidations.ready, self.invalidations.payload
+        cleans = everything.context & everything.pasid_cache & everything.iotlb & (everything.scope == Scope.GLOBAL)
+        m.d.comb += [
+            self.belongs.eq(~owned | (owner.as_value() == self.root_pointer.as_value())),
+            self.adopts.eq(done & cleans),
+        ]
+        with m.If(self.adopts):
+            m.d.sync += [owner.eq(self.present), owned.eq(1)]
+        with m.Elif(self.started & ~owned):
+            m.d.sync += [owner.eq(self.root_pointer), owned.eq(1)]
