@@ -131,7 +131,9 @@ class Iotlb(wiring.Component):
         for size, part in parts.items():
             shift = self.SHIFTS[size]
             # Pages without a part of their own are kept as pages of the next smaller size.
-            classes = [other for other in self.SHIFTS if max(built for built in parts if built <= other) == size]
+            larger = [other for other in parts if self.SHIFTS[other] > shift]
+            limit = min((self.SHIFTS[other] for other in larger), default=19)
+            classes = [other for other, other_shift in self.SHIFTS.items() if shift <= other_shift < limit]
             self._connect_fill(m, part, classes, shift)
             for name in ("source_id", "pasid_valid", "pasid", "access", "privileged"):
                 m.d.comb += part.key[name].eq(self.key[name])
