@@ -29,7 +29,7 @@ SYNTHESIS = """\
 read_rtlil design.il
 chformal -remove
 delete t:$print
-synth_ecp5 -top top -json netlist.json
+synth_ecp5 -nowidelut -top top -json netlist.json
 """
 """Properties and messages are for simulation and proofs; what is left becomes cells of the ECP5."""
 

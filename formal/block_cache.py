@@ -99,7 +99,7 @@ class BlockCacheSpec(CacheSpec):
         key = Signal(dut.format.key)
         m.d.comb += [key[name].eq(value) for name, value in dut.format.key_of(dut.fill.payload).items()]
         spread = dut.format.spread(key, dut._spread_bits)
-        asks = (asked["hashed"] == dut.format.hashed(key)) & (asked["spread"] == spread) & asked["probed"]
+        asks = (asked["tags"] == Cat(spread, dut.format.hashed(key))) & asked["probed"]
         self.claim(m, "A fill asks for the rows of its key.", implies(asked["fill"], asks))
         self.claim(m, "A fill is written as it is offered.", implies(dut._writes_fill, dut._writing & dut._filling))
 

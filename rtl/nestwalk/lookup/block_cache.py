@@ -148,13 +148,13 @@ class BlockCache(wiring.Component):
         offered, filling = self.invalidations, self._filling
         key = Signal(self.format.key)
         m.d.comb += [key[name].eq(value) for name, value in self.format.key_of(self.fill.payload).items()]
-        hashed, spread = self.format.hashed(key), self.format.spread(key, self._spread_bits)
+        hashed = self.format.hashed(key)
+        tags = Cat(self.format.spread(key, self._spread_bits), hashed)
         self._asked = asked = {
             "fill": Signal(name="asked_fill"),
             "scan": Signal(name="asked_scan"),
             "probed": Signal(name="asked_probed", reset_less=True),
-            "hashed": Signal(len(hashed), name="asked_hashed", reset_less=True),
-            "spread": Signal(self._spread_bits, name="asked_spread", reset_less=True),
+            "tags": Signal(len(hashed) + self._spread_bits, name="asked_tags", reset_less=True),  # spread, then hashed
             "plain": Signal(self._index_bits, name="asked_plain", reset_less=True),
         }
         self._issue = issue = Signal()
@@ -170,15 +170,13 @@ class BlockCache(wiring.Component):
             m.d.sync += filling.eq(1)
         counter, plan = scan["counter"], scan["plan"]
         if plan is not None:
-            hashed = Mux(start_fill, hashed, plan.hashed)
-            spread = Mux(start_fill, spread, counter[: self._spread_bits])
+            tags = Mux(start_fill, tags, Cat(counter[: self._spread_bits], plan.hashed))
         with m.If(may_ask):
             m.d.sync += [
                 asked["fill"].eq(start_fill),
                 asked["scan"].eq(scan["step"]),
                 asked["probed"].eq(start_fill | scan["probing"]),
-                asked["hashed"].eq(hashed),
-                asked["spread"].eq(spread),
+                asked["tags"].eq(tags),
                 asked["plain"].eq(counter),
             ]
 
@@ -227,7 +225,8 @@ class BlockCache(wiring.Component):
     def _elaborate_reads(self, m, reads, writes):
         """Address the second port: one address for its reads and its writes."""
         asked, stages = self._asked, self._stages
-        by_key = self._rows(m, asked["hashed"], asked["spread"])
+        spread, hashed = asked["tags"][: self._spread_bits], asked["tags"][self._spread_bits :]
+        by_key = self._rows(m, hashed, spread)
         self._asked_rows = rows = [Signal(self._index_bits, name=f"asked_row_{way}") for way in range(self.shape.ways)]
         m.d.comb += [
             row.eq(Mux(asked["probed"], hashed, asked["plain"])) for row, hashed in zip(rows, by_key, strict=True)

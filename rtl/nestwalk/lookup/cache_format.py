@@ -19,7 +19,7 @@ from amaranth.lib import data
 
 from .hash import SPREAD_BITS
 
-__all__ = ["CHUNK", "CacheFormat", "ProbePlan", "equal_terms", "select", "unmasked"]
+__all__ = ["CHUNK", "CacheFormat", "ProbePlan", "equal_terms", "mask_of", "select", "unmasked"]
 
 CHUNK = 12
 """Bits compared by one term."""
@@ -46,6 +46,11 @@ def select(hits: Value, entries: list[data.View]) -> Value:
         Value.cast(entry) & hit.replicate(len(Value.cast(entry))) for hit, entry in zip(hits, entries, strict=True)
     )
     return reduce(operator.or_, chosen)
+
+
+def mask_of(pattern: data.View) -> Value:
+    """The pattern's ``page_mask``, no bits where its pages are too large for one."""
+    return pattern.page_mask if "page_mask" in dict(pattern.shape()) else C(0, 0)
 
 
 @dataclass

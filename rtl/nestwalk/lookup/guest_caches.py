@@ -12,7 +12,7 @@ from ..bus.translation import PageSize
 from ..config import CacheShape, IommuConfig
 from ..invalidation.command import Invalidation, Scope
 from .block_cache import BlockCache
-from .cache_format import CacheFormat, ProbePlan, equal_terms, select, unmasked
+from .cache_format import CacheFormat, ProbePlan, equal_terms, mask_of, select, unmasked
 
 __all__ = ["GuestCaches", "GuestFill", "GuestFormat", "GuestKey", "guest_shapes"]
 
@@ -52,7 +52,9 @@ class GuestFormat(CacheFormat):
         self.key = GuestKey(cfg, page_shift)
         self.largest_mask = cfg.max_address_mask
         members = {"domain_id": cfg.domain_bits, "by_domain": 1, "page": cfg.page_bits - page_shift, "by_page": 1}
-        self.pattern = data.StructLayout(members | {"page_mask": max(0, cfg.max_address_mask - page_shift)})
+        if cfg.max_address_mask > page_shift:
+            members["page_mask"] = cfg.max_address_mask - page_shift
+        self.pattern = data.StructLayout(members)
 
     def key_of(self, entry):
         return {"domain_id": entry.domain_id, "page": entry.page}
@@ -96,10 +98,11 @@ class GuestFormat(CacheFormat):
         }
 
     def pattern_terms(self, entry, pattern):
-        masked = len(pattern.page_mask)
+        page_mask = mask_of(pattern)
+        masked = len(page_mask)
         return [
             *equal_terms(entry.domain_id, pattern.domain_id, unless=~pattern.by_domain),
-            *equal_terms(entry.page[:masked] & pattern.page_mask, pattern.page[:masked], unless=~pattern.by_page),
+            *equal_terms(entry.page[:masked] & page_mask, pattern.page[:masked], unless=~pattern.by_page),
             *equal_terms(entry.page[masked:], pattern.page[masked:], unless=~pattern.by_page),
         ]
 

@@ -5,7 +5,7 @@ from amaranth.lib import data
 
 from ..config import IommuConfig
 from ..invalidation.command import Scope
-from .cache_format import CacheFormat, ProbePlan, equal_terms, unmasked
+from .cache_format import CacheFormat, ProbePlan, equal_terms, mask_of, unmasked
 from .hash import fold
 
 __all__ = ["INPUT_PAGE_BITS", "RequesterFormat", "RequesterKey", "page_of"]
@@ -63,7 +63,8 @@ class RequesterFormat(CacheFormat):
         self.key = key
         members = {name: width for name, width in tags.items() if name not in ("valid", "first_stage")}
         members |= dict.fromkeys(("by_source", "by_pasid", "by_domain", "by_page"), 1)
-        members |= {"page_mask": max(0, cfg.max_address_mask - page_shift)}
+        if cfg.max_address_mask > page_shift:
+            members["page_mask"] = cfg.max_address_mask - page_shift
         self.pattern = data.StructLayout(members | {"page_of_first_stage": 1, "first_stage_only": 1})
 
     def key_of(self, entry):
@@ -119,14 +120,15 @@ class RequesterFormat(CacheFormat):
         }
 
     def pattern_terms(self, entry, pattern):
-        masked = len(pattern.page_mask)
+        page_mask = mask_of(pattern)
+        masked = len(page_mask)
         any_page = ~pattern.by_page | (entry.first_stage & ~pattern.page_of_first_stage)
         return [
             *equal_terms(entry.source_id, pattern.source_id, unless=~pattern.by_source),
             (entry.pasid_valid == pattern.pasid_valid) | ~pattern.by_source,
             *equal_terms(entry.pasid, pattern.pasid, unless=~pattern.by_pasid),
             *equal_terms(entry.domain_id, pattern.domain_id, unless=~pattern.by_domain),
-            *equal_terms(entry.page[:masked] & pattern.page_mask, pattern.page[:masked], unless=any_page),
+            *equal_terms(entry.page[:masked] & page_mask, pattern.page[:masked], unless=any_page),
             *equal_terms(entry.page[masked:], pattern.page[masked:], unless=any_page),
             entry.first_stage | ~pattern.first_stage_only,
         ]
