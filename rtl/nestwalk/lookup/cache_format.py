@@ -19,7 +19,7 @@ from amaranth.lib import data
 
 from .hash import SPREAD_BITS
 
-__all__ = ["CHUNK", "CacheFormat", "ProbePlan", "equal_terms", "mask_of", "select", "unmasked"]
+__all__ = ["CHUNK", "CacheFormat", "ProbePlan", "equal_terms", "masked", "masked_page", "select", "unmasked"]
 
 CHUNK = 12
 """Bits compared by one term."""
@@ -48,9 +48,14 @@ def select(hits: Value, entries: list[data.View]) -> Value:
     return reduce(operator.or_, chosen)
 
 
-def mask_of(pattern: data.View) -> Value:
-    """The pattern's ``page_mask``, no bits where its pages are too large for one."""
-    return pattern.page_mask if "page_mask" in dict(pattern.shape()) else C(0, 0)
+def masked(page: Value, mask: Value) -> Value:
+    """``page`` with those of its lowest bits cleared that ``mask``, which may have no bits, has cleared."""
+    return Cat(page[: len(mask)] & mask, page[len(mask) :]) if len(mask) else page
+
+
+def masked_page(page: Value, pattern: data.View) -> Value:
+    """``page`` under the pattern's ``page_mask``, which a pattern of pages larger than any mask does not have."""
+    return masked(page, pattern.page_mask) if "page_mask" in dict(pattern.shape()) else page
 
 
 @dataclass

@@ -12,7 +12,7 @@ from ..bus.translation import PageSize
 from ..config import CacheShape, IommuConfig
 from ..invalidation.command import Invalidation, Scope
 from .block_cache import BlockCache
-from .cache_format import CacheFormat, ProbePlan, equal_terms, mask_of, select, unmasked
+from .cache_format import CacheFormat, ProbePlan, equal_terms, masked, masked_page, select, unmasked
 
 __all__ = ["GuestCaches", "GuestFill", "GuestFormat", "GuestKey", "guest_shapes"]
 
@@ -79,8 +79,7 @@ class GuestFormat(CacheFormat):
 
     def _page(self, invalidation) -> Value:
         """The invalidation's page number without the bits that its address mask covers."""
-        page, mask = invalidation.page[self.page_shift : self.page_bits], self._page_mask(invalidation)
-        return Cat(page[: len(mask)] & mask, page[len(mask) :])
+        return masked(invalidation.page[self.page_shift : self.page_bits], self._page_mask(invalidation))
 
     def fill_pattern(self, entry):
         tags = {"domain_id": entry.domain_id, "by_domain": C(1), "page": entry.page, "by_page": C(1)}
@@ -98,12 +97,9 @@ class GuestFormat(CacheFormat):
         }
 
     def pattern_terms(self, entry, pattern):
-        page_mask = mask_of(pattern)
-        masked = len(page_mask)
         return [
             *equal_terms(entry.domain_id, pattern.domain_id, unless=~pattern.by_domain),
-            *equal_terms(entry.page[:masked] & page_mask, pattern.page[:masked], unless=~pattern.by_page),
-            *equal_terms(entry.page[masked:], pattern.page[masked:], unless=~pattern.by_page),
+            *equal_terms(masked_page(entry.page, pattern), pattern.page, unless=~pattern.by_page),
         ]
 
     def probe(self, invalidation, step, index_bits):

@@ -5,7 +5,7 @@ from amaranth.lib import data
 
 from ..config import IommuConfig
 from ..invalidation.command import Scope
-from .cache_format import CacheFormat, ProbePlan, equal_terms, mask_of, unmasked
+from .cache_format import CacheFormat, ProbePlan, equal_terms, masked, masked_page, unmasked
 from .hash import fold
 
 __all__ = ["INPUT_PAGE_BITS", "RequesterFormat", "RequesterKey", "page_of"]
@@ -94,8 +94,7 @@ class RequesterFormat(CacheFormat):
     def _page(self, invalidation) -> Value:
         """The invalidation's page number without the bits that its address mask covers."""
         page = Cat(invalidation.page[: INPUT_PAGE_BITS - 1], invalidation.page[-1])[self.page_shift :]
-        mask = self._page_mask(invalidation)
-        return Cat(page[: len(mask)] & mask, page[len(mask) :])
+        return masked(page, self._page_mask(invalidation))
 
     def fill_pattern(self, entry):
         members = {name: entry[name] for name in ("source_id", "pasid_valid", "pasid", "page")}
@@ -120,16 +119,13 @@ class RequesterFormat(CacheFormat):
         }
 
     def pattern_terms(self, entry, pattern):
-        page_mask = mask_of(pattern)
-        masked = len(page_mask)
         any_page = ~pattern.by_page | (entry.first_stage & ~pattern.page_of_first_stage)
         return [
             *equal_terms(entry.source_id, pattern.source_id, unless=~pattern.by_source),
             (entry.pasid_valid == pattern.pasid_valid) | ~pattern.by_source,
             *equal_terms(entry.pasid, pattern.pasid, unless=~pattern.by_pasid),
             *equal_terms(entry.domain_id, pattern.domain_id, unless=~pattern.by_domain),
-            *equal_terms(entry.page[:masked] & page_mask, pattern.page[:masked], unless=any_page),
-            *equal_terms(entry.page[masked:], pattern.page[masked:], unless=any_page),
+            *equal_terms(masked_page(entry.page, pattern), pattern.page, unless=any_page),
             entry.first_stage | ~pattern.first_stage_only,
         ]
 
