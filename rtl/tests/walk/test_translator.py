@@ -11,15 +11,16 @@ from nestwalk_sim.builders import (
     nested_fields,
 )
 from nestwalk_sim.memory import Memory
-from nestwalk_sim.model import Request
+from nestwalk_sim.model import Access, Request
 from rtl.tests.walk.bench import SMALL_CACHES, TranslatorBench
-from rtl.tests.walk.world import Version, World
+from rtl.tests.walk.world import PAGES, Version, World
 
 CFG = preset("TINY").replace(tag_width=12, walk_slots=4, **SMALL_CACHES)
 DOMAIN, PASID = 7, 5
 DEVICES = [0x100 + n for n in range(64)]
 ADDRESS = 0x7654_3000
 GUEST = 0x4000_0000
+EVERYTHING = {"context": 1, "pasid_cache": 1, "iotlb": 1, "scope": Scope.GLOBAL}
 
 
 class NestedGuest:
@@ -151,7 +152,7 @@ def test_pages_change_under_traffic(rng):
                 bench.state = world.state
                 for page in world.pages[world.active]:
                     page.versions.append(Version(page.versions[-1].target, bench.now))
-                fields = {"context": 1, "pasid_cache": 1, "iotlb": 1, "scope": Scope.GLOBAL}
+                fields = EVERYTHING
             else:
                 page = rng.choice(world.pages[world.active])
                 ended = [page.versions[-1]]
@@ -172,6 +173,57 @@ def test_pages_change_under_traffic(rng):
     print(f"{bench.now} cycles, {hits} answers, {judge.stale} of them older than the tables")
     assert len(judge.judged) == len(judge.asked)
     assert judge.stale
+
+
+def test_walks_of_a_new_root_pointer_use_no_tables_of_the_old_one(rng):
+    """Before the global invalidation that follows; both root tables give the same domain to other tables."""
+    cfg = CFG.replace(structure_cache_2=None, second_stage_cache_2=None)
+    world = World(cfg, rng)
+    bench = TranslatorBench(cfg, world.memory, rng, latency=range(1, 3), stall=0.0)
+
+    def target(root: int, number: int) -> int:
+        return world.pages[root][number].versions[-1].target or 0
+
+    async def testbench(ctx):
+        await bench.cycles(ctx, 40)
+        nested = [n for n, page in enumerate(world.pages[0]) if page.first and page.second]
+        warm, neighbour = (n for n in nested if world.pages[0][n].address >> 21 == PAGES[1] >> 21)
+        for root in (0, 1):
+            world.active = root
+            bench.state = world.state
+            if root:
+                # The PASID entry's tables would be used as a whole; here only the tables below it are left.
+                await invalidate(ctx, bench, {"pasid_cache": 1, "context": 1, "scope": Scope.GLOBAL})
+                requester = world.pages[1][neighbour].request(rng)
+                bench.memory.log.clear()
+                reads = []
+                for access in (
+                    Access.READ,
+                    Access.WRITE,
+                ):  # the write with the PASID entry cached, to set the dirty bit
+                    response = await bench.translate(ctx, requester._replace(access=access))
+                    assert response.address & ~0xFFF == target(1, neighbour)
+                    reads.append([access.address for access in bench.memory.log])
+                    bench.memory.log.clear()
+                assert reads[1], "the write walks"
+                assert set(reads[1]) <= set(reads[0])
+                cold = len(reads[0])
+                await invalidate(ctx, bench, EVERYTHING)
+            for _ in range(2):  # the second time with the PASID entry cached
+                response = await bench.translate(ctx, world.pages[root][warm].request(rng))
+                assert response.address & ~0xFFF == target(root, warm)
+        before = len(bench.memory.log)
+        response = await bench.translate(ctx, world.pages[1][neighbour].request(rng))
+        assert response.address & ~0xFFF == target(1, neighbour)
+        assert len(bench.memory.log) - before < cold, "those of the new one are used after the invalidation"
+
+    bench.run(testbench)
+    assert bench.memory.log
+
+
+async def invalidate(ctx, bench: TranslatorBench, fields: dict):
+    bench.invalidate(fields)
+    await bench.finish(ctx)
 
 
 def test_a_miss_that_waits_with_a_table_in_hand_forgets_it(rng):
