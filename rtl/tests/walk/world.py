@@ -20,7 +20,7 @@ from nestwalk_sim.builders import (
 from nestwalk_sim.memory import Memory
 from nestwalk_sim.model import Access, Request, Structure
 
-__all__ = ["PAGES", "Page", "Version", "World"]
+__all__ = ["Page", "Version", "World"]
 
 SIZE = 4096
 GUEST = 0x4000_0000
