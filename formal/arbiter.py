@@ -5,6 +5,7 @@ from amaranth.hdl import Cat, Module, Signal
 from nestwalk.bus.arbiter import RoundRobin
 
 from .lib import free, held_until_taken, implies, past
+from .queue import knows_its_level
 from .spec import Mode, Spec, Task
 
 __all__ = ["RoundRobinSpec"]
@@ -45,6 +46,7 @@ class RoundRobinSpec(Spec):
         passes = Cat(port.valid & port.ready for port in dut.i)
         stored = register.i.valid & register.i.ready
         waiting = Cat(port.valid for port in dut.i)
+        self.claim(m, "The register behind knows what it holds.", knows_its_level(register))
         self.claim(m, "At most one item passes in a cycle.", (passes & (passes - 1)) == 0)
         self.claim(
             m,
@@ -68,7 +70,7 @@ class RoundRobinSpec(Spec):
         """While an item waits, each other input passes at most once."""
         dut, places = self.dut, range(self._count)
         behind = [((1 << self._count) - 1) & ~((2 << place) - 1) for place in places]
-        turns = [dut._behind == mask for mask in behind]
+        turns = [dut._turns._behind == mask for mask in behind]
         self.claim(m, "The turn is somebody's.", Cat(turns).any())
         for place in places:
             for other in places:

@@ -24,9 +24,11 @@ class BlockCacheSpec(CacheSpec):
         Small: every row is looked at. Rows and ways beyond the first two add nothing that a claim could tell apart.
     """
 
+    PULSE = 0
+
     TASKS = {
         "tags": CacheSpec.TAGS,
-        "prove": Task(Mode.PROVE, 6, "a row is read, compared and written, or looked up, within 5 cycles"),
+        "prove": Task(Mode.PROVE, 7, "a row is read, compared and written, or looked up, within 6 cycles"),
         "progress": Task(
             Mode.PROVE, 20, "the longest wait, of an invalidation of all rows after a reset, and two more"
         ),
@@ -49,8 +51,9 @@ class BlockCacheSpec(CacheSpec):
         dut, scan = self.dut, self.dut._scan
         idle, reading, finishing = (scan["states"].ongoing(state) for state in ("IDLE", "SCAN", "FINISH"))
         offered = dut.invalidations
-        fills = Cat(stage["fill"] for stage in dut._stages)
-        scans = Cat(stage["scan"] for stage in dut._stages)
+        asked = dut._asked
+        fills = Cat(asked["fill"], *(stage["fill"] for stage in dut._stages), dut._writes_fill)
+        scans = Cat(asked["scan"], *(stage["scan"] for stage in dut._stages))
         ways = range(self._shape.ways)
 
         self.claim(m, "A fill is on its way in exactly one place.", (fills & (fills - 1)) == 0)
@@ -67,14 +70,14 @@ class BlockCacheSpec(CacheSpec):
         self.claim(
             m,
             "Rows are read for no one but an invalidation that is offered.",
-            implies(scan["ahead"] | scan["valid"] | scans.any(), ~idle),
+            implies(scans.any(), ~idle),
         )
         self.claim(
             m,
             "Rows are read only for an invalidation that reaches this cache.",
             implies(~idle, offered.valid & dut.format.reaches(offered.payload)),
         )
-        counter, ahead, valid = scan["counter"], scan["ahead"], scan["valid"]
+        counter = scan["counter"]
         self.claim(
             m,
             "The scan counts to its end.",
@@ -84,15 +87,26 @@ class BlockCacheSpec(CacheSpec):
         )
         self.claim(
             m,
-            "Steps follow each other.",
-            implies(reading, (ahead == (counter > 0)) & (valid == (counter > 1)))
-            & implies(finishing & ahead, valid == (counter > 1)),
+            "The row that is asked for is that of the step before.",
+            implies(
+                asked["scan"],
+                (counter > 0)
+                & ~asked["fill"]
+                & (asked["probed"] == scan["probing"])
+                & (asked["plain"] == (counter - 1)[: len(asked["plain"])]),
+            ),
         )
+        key = Signal(dut.format.key)
+        m.d.comb += [key[name].eq(value) for name, value in dut.format.key_of(dut.fill.payload).items()]
+        spread = dut.format.spread(key, dut._spread_bits)
+        asks = (asked["hashed"] == dut.format.hashed(key)) & (asked["spread"] == spread) & asked["probed"]
+        self.claim(m, "A fill asks for the rows of its key.", implies(asked["fill"], asks))
+        self.claim(m, "A fill is written as it is offered.", implies(dut._writes_fill, dut._writing & dut._filling))
 
     def held(self, m, entry):
         key = Signal(self.tags.format.key)
         m.d.comb += [key[name].eq(value) for name, value in self.tags.format.key_of(entry).items()]
-        rows = self.dut._rows(m, key)
+        rows = self.dut._rows_of(m, key)
         held = [
             (Array(self.platform.rows(memory))[row], ~self.dut._flushing | (self.dut._flush_row > row))
             for memory, row in zip(self.dut._memories, rows, strict=True)
@@ -108,7 +122,7 @@ class BlockCacheSpec(CacheSpec):
         covered = busy & self.tags.covers(payload, self.entry)
         self.claim(m, "No fill is covered by the invalidation that rows are read for.", ~(covered & self.says))
         begun = Signal(dut._index_bits + 1)
-        m.d.comb += begun.eq(scan["counter"] - scan["ahead"] - scan["valid"])
+        m.d.comb += begun.eq(scan["counter"] - dut._asked["scan"])
         for way, (row, entry) in enumerate(zip(rows, held, strict=True)):
             step = Mux(scan["probing"], self._probe_step(key), row)
             on_its_way = [stage["scan"] & (stage["rows"][way] == row) for stage in dut._stages]
@@ -116,8 +130,7 @@ class BlockCacheSpec(CacheSpec):
             self.claim(
                 m,
                 "The step that reads a row reads it.",
-                implies(covered & scan["valid"] & (begun == step), scan["rows"][way] == row)
-                & implies(covered & scan["ahead"] & (begun + scan["valid"] == step), scan["next_rows"][way] == row),
+                implies(covered & dut._asked["scan"] & (begun == step), dut._asked_rows[way] == row),
             )
             self.claim(
                 m,
@@ -139,7 +152,7 @@ class ProbedCacheSpec(BlockCacheSpec):
 
     TASKS = {
         "tags": CacheSpec.TAGS,
-        "prove": Task(Mode.PROVE, 6, "a row is read, compared and written, or looked up, within 5 cycles"),
+        "prove": Task(Mode.PROVE, 7, "a row is read, compared and written, or looked up, within 6 cycles"),
         "cover": Task(Mode.COVER, 44, "a reset, two fills, a probe between them and three look-ups"),
     }
 

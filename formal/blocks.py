@@ -62,6 +62,7 @@ BLOCKS = {
     "entry_update": Block(EntryUpdateSpec, cfg=FORMAL),
     "fault_log": Block(FaultLogSpec, cfg=FORMAL.replace(fault_records=2)),
     "queue_2": Block(QueueSpec, depth=2),
+    "queue_2_cleared": Block(QueueSpec, depth=2, cleared=True),
     "queue_4": Block(QueueSpec, depth=4),
     "round_robin": Block(RoundRobinSpec, count=3),
     "merge": Block(MergeSpec),

@@ -88,6 +88,13 @@ class CacheSpec(Spec):
             compared.allows(entry, key) == meant.allows(entry, key),
             task="tags",
         )
+        other = anything(m, self.tags.format.entry)
+        self.claim(
+            m,
+            "A fill replaces the entries of its tags and no others.",
+            compared.replaces(other, entry) == meant.same(other, entry),
+            task="tags",
+        )
         self.claim(
             m,
             "An invalidation removes every entry that it must.",

@@ -1,6 +1,6 @@
 """What the joint of two streams promises."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Signal
 
 from nestwalk.bus.merge import Merge
 
@@ -49,13 +49,8 @@ class MergeSpec(Spec):
             with m.Elif(other & (overtaken != 3)):
                 m.d.sync += overtaken.eq(overtaken + 1)
             self.claim(m, "A waiting item lets at most one of the other stream pass.", overtaken <= 1)
-            was_mine = ~dut._last if port is dut.i[0] else dut._last
-            self.claim(m, "An item that let one pass has the next turn.", implies(overtaken > 0, was_mine == dut._held))
-        self.claim(
-            m,
-            "A choice is held only while its item waits.",
-            implies(dut._held, Mux(dut._last, dut.i[1].valid, dut.i[0].valid)),
-        )
+            my_turn = dut._turn == (port is dut.i[1])
+            self.claim(m, "An item that let one pass has the next turn.", implies(overtaken > 0, my_turn))
         both = dut.i[0].valid & dut.i[1].valid
         self.cover(m, "The first stream passes after the second.", passed[0] & past(m, passed[1] & both))
         self.cover(m, "The second stream passes after the first.", passed[1] & past(m, passed[0] & both))

@@ -1,13 +1,13 @@
 """What the queue of stream items promises."""
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal, Value
 
 from nestwalk.bus.queue import Queue
 
 from .lib import free, held_until_taken, implies, past, since
 from .spec import Mode, Spec, Task
 
-__all__ = ["QueueSpec"]
+__all__ = ["QueueSpec", "knows_its_level"]
 
 ITEM_BITS = 4
 """The queue never looks at an item: a few bits stand for any width."""
@@ -23,7 +23,7 @@ class QueueSpec(Spec):
 
     Parameters
     ----------
-    depth : int
+    depth, cleared
         Of the queue.
     """
 
@@ -32,12 +32,13 @@ class QueueSpec(Spec):
         "cover": Task(Mode.COVER, 16, "fill the queue, empty it, and let its pointers wrap"),
     }
 
-    def __init__(self, task: str, depth: int):
+    def __init__(self, task: str, depth: int, *, cleared: bool = False):
         self._depth = depth
+        self._cleared = cleared
         super().__init__(task)
 
     def specify(self, m: Module):
-        self.dut = dut = Queue(ITEM_BITS, self._depth)
+        self.dut = dut = Queue(ITEM_BITS, self._depth, cleared=self._cleared)
         self.expose(m, "dut", dut)
         free(m, dut.i.valid, dut.i.payload, dut.o.ready)
         put, take = dut.i.valid & dut.i.ready, dut.o.valid & dut.o.ready
@@ -49,6 +50,8 @@ class QueueSpec(Spec):
         self.claim(m, "An item is offered exactly while the queue holds one.", dut.o.valid == (level != 0))
         self.claim(m, "An item is accepted exactly while there is room.", dut.i.ready == (level != self._depth))
         self.claim(m, "An offered item stays unchanged until it is taken.", held_until_taken(m, dut.o))
+        if self._cleared:
+            self.claim(m, "An empty queue shows zeros.", implies(~dut.o.valid, dut.o.payload == 0))
         self._follow(m, put, take)
 
         full = past(m, dut.level == self._depth)
@@ -79,24 +82,31 @@ class QueueSpec(Spec):
             behind = self._stored(m, ahead)
         else:
             return
-        self.claim(
-            m, "The followed item is stored behind those ahead of it.", implies(following & ~first, behind == item)
-        )
+        here = following if self._depth > 2 else following & ~first
+        self.claim(m, "The followed item is stored behind those ahead of it.", implies(here, behind == item))
         self.cover(m, "An item goes in behind others and comes out.", past(m, following & (ahead != 0)) & first & take)
 
     def _stored(self, m, ahead):
-        """The stored item with ``ahead`` items ahead of it, of which one is in the output register."""
-        dut, rows = self.dut, self._depth - 1
-        place = Signal(range(2 * self._depth))
-        m.d.comb += place.eq(dut._head + ahead - 1)
+        """The stored item with ``ahead`` items ahead of it."""
+        dut, rows = self.dut, self._depth
+
+        def row(distance):
+            """The row so far behind the head, going round."""
+            place = Signal(range(2 * rows))
+            m.d.comb += place.eq(dut._head + distance)
+            return Mux(place >= rows, place - rows, place)
+
         self.claim(m, "The pointers name rows.", (dut._head < rows) & (dut._tail < rows))
-        stored = Mux(dut.level == 0, Const(0), dut.level - 1)
-        end = Signal(range(2 * self._depth))
-        m.d.comb += end.eq(dut._head + stored)
         self.claim(
             m,
             "The tail is as many rows behind the head as are stored.",
-            dut._tail == Mux(end >= rows, end - rows, end)[: len(dut._tail)],
+            dut._tail == row(dut.level)[: len(dut._tail)],
         )
         self.cover(m, "The pointers wrap.", (dut._tail == 0) & past(m, dut._tail == rows - 1))
-        return Array(self.platform.rows(dut._ram))[Mux(place >= rows, place - rows, place)]
+        return Array(self.platform.rows(dut._ram))[row(ahead)]
+
+
+def knows_its_level(queue: Queue) -> Value:
+    """What specifications of blocks around a queue claim, and `QueueSpec` proves: its registers agree."""
+    level = queue.level <= queue.depth
+    return level & (queue.o.valid == (queue.level != 0)) & (queue.i.ready == (queue.level != queue.depth))

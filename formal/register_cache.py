@@ -11,8 +11,11 @@ from .tags import Tags
 __all__ = ["RegisterCacheSpec"]
 
 
+STATES = ("IDLE", "COMPARE_CLEAR", "COMPARE_WRITE", "CLEAR", "WRITE")
+
+
 class RegisterCacheSpec(CacheSpec):
-    """The promises of `CacheSpec` for `RegisterCache`: a fill or an invalidation takes two cycles, one after the other.
+    """The promises of `CacheSpec` for `RegisterCache`: a fill or an invalidation takes three cycles each.
 
     Parameters
     ----------
@@ -22,13 +25,13 @@ class RegisterCacheSpec(CacheSpec):
 
     TASKS = {
         "tags": CacheSpec.TAGS,
-        "prove": Task(Mode.PROVE, 6, "a look-up takes 3 cycles, a fill 2; what is stored is an invariant"),
-        "progress": Task(Mode.PROVE, 6, "the longest wait and one cycle more"),
+        "prove": Task(Mode.PROVE, 6, "a look-up takes 3 cycles, a fill 3; what is stored is an invariant"),
+        "progress": Task(Mode.PROVE, 8, "the longest wait and one cycle more"),
         "cover": Task(Mode.COVER, 24, "two fills, two invalidations and three look-ups one after the other"),
     }
     PULSE = 0
-    FILL = 5
-    INVALIDATION = 4
+    FILL = 7
+    INVALIDATION = 6
 
     def __init__(self, task: str, tags: Tags, entries: int):
         self._count = entries
@@ -44,7 +47,7 @@ class RegisterCacheSpec(CacheSpec):
 
     def invariants(self, m):
         dut = self.dut
-        states = [dut._states.ongoing(state) for state in ("IDLE", "CLEAR", "WRITE")]
+        states = [dut._states.ongoing(state) for state in STATES]
         self.claim(m, "Maintenance is in one of its states.", Cat(states).any())
         named = Cat(dut._rotation == 1 << place for place in range(self._count))
         self.claim(m, "The rotation names one entry.", named.any())

@@ -85,7 +85,8 @@ class PageTags(Tags):
         return self._removes(invalidation, entry, self._overlaps(invalidation, entry, SIGN))
 
     def may_cover(self, invalidation, entry):
-        return self._removes(invalidation, entry, self._overlaps(invalidation, entry, PAGE_BITS))
+        many = invalidation.address_mask > self.format.largest_mask
+        return self._removes(invalidation, entry, self._overlaps(invalidation, entry, PAGE_BITS) | many)
 
     def _removes(self, invalidation, entry, overlaps):
         scope = invalidation.scope
@@ -148,12 +149,21 @@ class GuestTags(Tags):
         return (left.domain_id == right.domain_id) & (left.page == right.page)
 
     def covers(self, invalidation, entry):
+        return self._removes(invalidation, entry, Const(0))
+
+    def may_cover(self, invalidation, entry):
+        return self._removes(invalidation, entry, invalidation.address_mask > self._cfg.max_address_mask)
+
+    def _removes(self, invalidation, entry, any_page):
         scope, mask = invalidation.scope, invalidation.address_mask
         domain = entry.domain_id == invalidation.domain_id[: self._cfg.domain_bits]
-        overlaps = Cat(
-            (entry.page[bit - self._shift] == invalidation.page[bit]) | (mask > bit)
-            for bit in range(self._shift, self._cfg.page_bits)
-        ).all()
+        overlaps = (
+            any_page
+            | Cat(
+                (entry.page[bit - self._shift] == invalidation.page[bit]) | (mask > bit)
+                for bit in range(self._shift, self._cfg.page_bits)
+            ).all()
+        )
         kept = invalidation.hint if self._shift else Const(0)
         return invalidation.iotlb & (
             (scope == Scope.GLOBAL)
@@ -229,7 +239,15 @@ class ComparedTags(Tags):
         return Cat(Const(1, 1), *self.format.grant_terms(entry, key)).all()
 
     def covers(self, invalidation, entry):
-        return self.format.reaches(invalidation) & Cat(self.format.invalidation_terms(entry, invalidation)).all()
+        return self.format.reaches(invalidation) & self._matches(entry, self.format.invalidation_pattern(invalidation))
+
+    def replaces(self, fill, entry):
+        """Whether a fill of ``fill`` replaces ``entry``."""
+        return self._matches(entry, self.format.fill_pattern(fill))
+
+    def _matches(self, entry, members) -> Value:
+        pattern = data.View(self.format.pattern, self.format.make_pattern(members))
+        return Cat(self.format.pattern_terms(entry, pattern)).all()
 
     def _key(self, view: data.View) -> data.View:
         """The key that finds ``view``, an entry or a key already."""

@@ -5,9 +5,10 @@ from amaranth.hdl import Module, Mux, Signal
 from nestwalk.bus.axi import AxiResponse
 from nestwalk.bus.memory import MemoryIds
 from nestwalk.config import IommuConfig
-from nestwalk.walk.update import MAX_TRIES, EntryUpdate
+from nestwalk.walk.update import MAX_TRIES, EntryUpdate, settable_bits
 
 from .lib import free, held_until_taken, implies, past
+from .queue import knows_its_level
 from .spec import Mode, Spec, Task
 
 __all__ = ["EntryUpdateSpec"]
@@ -19,8 +20,8 @@ class EntryUpdateSpec(Spec):
     What is written is the entry that was read with the bits of the mask set, at the address that was read. An answer
     without ``failed`` says what the entry is: as read, if that is not what was expected, or as written, if memory
     confirmed it. ``failed`` is answered when the memory has no monitor or an error, and after `MAX_TRIES` writes that
-    lost. Assumed: a request stays offered until it is taken; memory answers only what it was asked, with any data and
-    response.
+    lost. Assumed: a request names an aligned entry and accessed and dirty bits, and stays offered until it is taken;
+    memory answers only what it was asked, with any data and response.
 
     Parameters
     ----------
@@ -45,6 +46,11 @@ class EntryUpdateSpec(Spec):
         free(m, data.valid, data.payload, done.valid, done.payload)
         self.assume(m, "A request stays offered, unchanged, until it is taken.", held_until_taken(m, dut.request))
 
+        asked = dut.request
+        rest = ~sum(1 << bit for bit in settable_bits(self._cfg))
+        self.assume(m, "Entries are aligned.", implies(asked.valid, asked.p.address[:3] == 0))
+        self.assume(m, "Only accessed and dirty bits are set.", implies(asked.valid, (asked.p.mask & rest) == 0))
+
         # Where the pair stands, from what passes at the ports.
         reading, have_read, writing, written = Signal(), Signal(), Signal(), Signal()
         entry, came = Signal(64), data.p.data.word_select(read.p.address[3], 64)
@@ -64,7 +70,7 @@ class EntryUpdateSpec(Spec):
         with m.If(answers):
             m.d.sync += [have_read.eq(0), written.eq(0), tries.eq(0)]
 
-        request = dut._queue.o.p
+        request = dut._request
         offered = dut._queue.o.valid
         matches = have_read & (entry == request.expected)
         user = MemoryIds(self._cfg).update
@@ -86,8 +92,8 @@ class EntryUpdateSpec(Spec):
         )
         self.claim(
             m,
-            "What is written is the entry with the bits of the mask set, in both halves.",
-            implies(write.valid, write.p.data == (entry | request.mask).replicate(2)),
+            "What is written is the entry with the bits of the mask set.",
+            implies(write.valid, write.p.data == (entry | request.mask)),
         )
         lost = written & (reply == AxiResponse.OKAY)
         self._answer(m, request, entry, matches, have_read, written, reply, lost, tries)
@@ -158,6 +164,7 @@ class EntryUpdateSpec(Spec):
             "What was read is kept.": implies(evaluating, have_read & ~written & (dut._entry == entry)),
             "A failure of the read is kept.": implies(evaluating, dut._failed == (reply != AxiResponse.EXOKAY)),
             "The comparison is kept.": implies(states["DECIDE"], dut._done == compared),
+            "The queue knows what it holds.": knows_its_level(dut._queue),
             "A request is worked on.": implies(~states["READ"], dut._queue.o.valid),
             "A write follows a read that matches.": implies(
                 states["WRITE"] | states["WRITTEN"], matches & ~written & ~dut._failed & (reply == AxiResponse.EXOKAY)

@@ -87,10 +87,12 @@ class IommuConfig:
         Bursts of each direction that are outstanding on ``out`` at once.
     walk_slots : int
         Page walks in flight at once.
-    iotlb_4k, iotlb_2m : CacheShape
-        Block-RAM parts of the IOTLB.
+    iotlb_4k : CacheShape
+        Block-RAM part of the IOTLB for 4 KiB pages, and for those that have no part of their own.
+    iotlb_2m : CacheShape or None
+        Block-RAM part of the IOTLB for 2 MiB pages.
     iotlb_1g_entries : int
-        Fully associative part of the IOTLB for 1 GiB pages.
+        Fully associative part of the IOTLB for 1 GiB pages; 0 leaves it out.
     context_cache : CacheShape or None
         Cache of context entries. This one and those below are left out where None.
     pasid_cache : CacheShape
@@ -142,14 +144,14 @@ class IommuConfig:
     dma_outstanding: int = 32
     walk_slots: int = 16
     iotlb_4k: CacheShape = CacheShape(sets=1024, ways=4)
-    iotlb_2m: CacheShape = CacheShape(sets=256, ways=4)
-    iotlb_1g_entries: int = 8
-    context_cache: CacheShape | None = CacheShape(sets=64, ways=4)
-    pasid_cache: CacheShape = CacheShape(sets=512, ways=4)
-    structure_cache_1: CacheShape | None = CacheShape(sets=512, ways=2)
+    iotlb_2m: CacheShape | None = CacheShape(sets=512, ways=2)
+    iotlb_1g_entries: int = 4
+    context_cache: CacheShape | None = CacheShape(sets=256, ways=2)
+    pasid_cache: CacheShape = CacheShape(sets=1024, ways=2)
+    structure_cache_1: CacheShape | None = CacheShape(sets=1024, ways=1)
     structure_cache_2: CacheShape | None = CacheShape(sets=512, ways=1)
-    nested_tlb: CacheShape | None = CacheShape(sets=512, ways=1)
-    second_stage_cache_1: CacheShape | None = CacheShape(sets=512, ways=2)
+    nested_tlb: CacheShape | None = CacheShape(sets=1024, ways=1)
+    second_stage_cache_1: CacheShape | None = CacheShape(sets=1024, ways=1)
     second_stage_cache_2: CacheShape | None = CacheShape(sets=512, ways=1)
 
     def __post_init__(self):
@@ -189,9 +191,9 @@ class IommuConfig:
             f"tag_width {self.tag_width} cannot name {self.dma_translations} reads and writes",
         )
         require(self.dma_outstanding >= 2, f"dma_outstanding is at least 2, not {self.dma_outstanding}")
-        for name in ("iotlb_4k", "iotlb_2m", "pasid_cache"):
+        for name in ("iotlb_4k", "pasid_cache"):
             require(isinstance(getattr(self, name), CacheShape), f"{name} cannot be left out")
-        require(self.iotlb_1g_entries >= 1, f"iotlb_1g_entries is at least 1, not {self.iotlb_1g_entries}")
+        require(self.iotlb_1g_entries >= 0, f"iotlb_1g_entries is at least 0, not {self.iotlb_1g_entries}")
 
     def _check_capabilities(self):
         def implies(feature: str, needed: str):
@@ -268,11 +270,11 @@ PRESETS: dict[str, IommuConfig] = {
         dma_translations=8,
         dma_outstanding=16,
         walk_slots=2,
-        iotlb_4k=CacheShape(sets=32, ways=2),
-        iotlb_2m=CacheShape(sets=16, ways=1),
-        iotlb_1g_entries=1,
+        iotlb_4k=CacheShape(sets=512, ways=1),
+        iotlb_2m=None,
+        iotlb_1g_entries=0,
         context_cache=None,
-        pasid_cache=CacheShape(sets=16, ways=1),
+        pasid_cache=CacheShape(sets=512, ways=1),
         structure_cache_1=None,
         structure_cache_2=None,
         nested_tlb=None,

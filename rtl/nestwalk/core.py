@@ -10,7 +10,7 @@ from .bus.memory import MemoryIds
 from .bus.merge import Merge
 from .bus.translation import TranslationRequest, TranslationResponse
 from .config import IommuConfig
-from .invalidation.command import Invalidation, Scope
+from .invalidation.command import Scope
 from .invalidation.queue import InvalidationQueue
 from .registers.bank import ADDRESS_BITS
 from .registers.file import RegisterFile
@@ -76,16 +76,12 @@ class Core(wiring.Component):
         m.submodules.translator = translator = Translator(cfg)
         m.submodules.registers = registers = RegisterFile(cfg)
         m.submodules.queue = queue = InvalidationQueue(cfg)
-        m.submodules.invalidations = invalidations = Merge(Invalidation)
 
         wiring.connect(m, wiring.flipped(self.csr), registers.csr)
         wiring.connect(m, wiring.flipped(self.request), translator.request)
         wiring.connect(m, translator.response, wiring.flipped(self.response))
         wiring.connect(m, translator.faults, registers.faults)
         wiring.connect(m, registers.queue, queue.control)
-        wiring.connect(m, queue.invalidations, invalidations.i[0])
-        wiring.connect(m, invalidations.o, translator.invalidations)
-        everything = invalidations.i[1]
         drained = Signal()
         m.d.comb += [
             translator.root_pointer.eq(registers.root_pointer),
@@ -93,13 +89,6 @@ class Core(wiring.Component):
             drained.eq(translator.drained & ~self.draining),
             queue.drained.eq(drained),
             registers.drained.eq(drained),
-            # SRTP, and disabling translation, forget everything (§1.5.2).
-            everything.valid.eq(registers.global_invalidate),
-            everything.payload.context.eq(1),
-            everything.payload.pasid_cache.eq(1),
-            everything.payload.iotlb.eq(1),
-            everything.payload.scope.eq(Scope.GLOBAL),
-            registers.global_invalidate_done.eq(everything.valid & everything.ready),
             # Messages to devices have nobody to reach without an ATS port.
             queue.messages.ready.eq(1),
             self.irq_fault.eq(registers.irq_fault),
@@ -108,6 +97,36 @@ class Core(wiring.Component):
             self.irq_page_request.eq(0),
         ]
 
+        self._merge_invalidations(m, translator, registers, queue)
+        self._connect_memory(m, translator, registers, queue)
+        return m
+
+    def _merge_invalidations(self, m, translator, registers, queue):
+        """Those of the queue and, after SRTP and changes of TE, of everything (§1.5.2), in turn."""
+        m.submodules.invalidations = merge = Merge(1)
+        one, everything = merge.i
+        forgotten = translator.invalidations.payload
+        m.d.comb += [
+            one.valid.eq(queue.invalidations.valid),
+            queue.invalidations.ready.eq(one.ready),
+            everything.valid.eq(registers.global_invalidate),
+            everything.payload.eq(1),
+            registers.global_invalidate_done.eq(everything.valid & everything.ready),
+            translator.invalidations.valid.eq(merge.o.valid),
+            merge.o.ready.eq(translator.invalidations.ready),
+            # Fields that the scope does not name mean nothing: of everything, they may be the queue's.
+            forgotten.eq(queue.invalidations.payload),
+        ]
+        with m.If(merge.o.payload):
+            m.d.comb += [
+                forgotten.context.eq(1),
+                forgotten.pasid_cache.eq(1),
+                forgotten.iotlb.eq(1),
+                forgotten.scope.eq(Scope.GLOBAL),
+            ]
+
+    def _connect_memory(self, m, translator, registers, queue):
+        cfg = self.cfg
         ids = MemoryIds(cfg)
         own = [range(number, number + 1) for number in (ids.update, ids.queue, ids.event)]
         m.submodules.mem_port = port = MemPort(cfg, readers=[range(ids.structures + 1), *own[:2]], writers=own)
@@ -116,4 +135,3 @@ class Core(wiring.Component):
         for user, place in zip((*readers, *writers), (*port.readers, *port.writers), strict=True):
             wiring.connect(m, user, place)
         wiring.connect(m, port.mem, wiring.flipped(self.mem))
-        return m

@@ -42,7 +42,7 @@ FORBIDDEN = [
     ({"tag_width": 0}, "tag_width is 1 to 16, not 0"),
     ({"tag_width": 17}, "tag_width is 1 to 16, not 17"),
     ({"pasid_cache": None}, "pasid_cache cannot be left out"),
-    ({"iotlb_1g_entries": 0}, "iotlb_1g_entries is at least 1, not 0"),
+    ({"iotlb_1g_entries": -1}, "iotlb_1g_entries is at least 0, not -1"),
     ({"scalable_mode": False}, "first_stage needs scalable_mode"),
     ({"scalable_mode": False} | NO_FIRST_STAGE, "page_walk_snoop needs scalable_mode"),
     ({"scalable_mode": False, "page_walk_snoop": False} | NO_FIRST_STAGE, "supervisor_requests needs scalable_mode"),

@@ -1,12 +1,16 @@
 """Joins several streams into one, fairly."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+import operator
+from collections.abc import Iterable
+from functools import reduce
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueCastable
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .queue import Queue
 
-__all__ = ["RoundRobin"]
+__all__ = ["RoundRobin", "Turns", "lowest", "selected"]
 
 
 class RoundRobin(wiring.Component):
@@ -43,27 +47,55 @@ class RoundRobin(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.register = self._register = register = Queue(self._shape, 2)
+        m.submodules.turns = self._turns = turns = Turns(self.count)
         wiring.connect(m, register.o, wiring.flipped(self.o))
-
-        waiting = Cat(port.valid for port in self.i)
-        self._behind = behind = Signal(self.count)  # the inputs after the one that passed last
-        preferred = Signal(self.count)
-        grant = Signal(self.count)
-        everyone = (1 << self.count) - 1
         m.d.comb += [
-            preferred.eq(waiting & behind),
-            grant.eq(lowest(Mux(preferred.any(), preferred, waiting))),
-            register.i.valid.eq(waiting.any()),
+            turns.waiting.eq(Cat(port.valid for port in self.i)),
+            turns.passes.eq(register.i.ready),
+            register.i.valid.eq(turns.waiting.any()),
+            Value.cast(register.i.payload).eq(selected(turns.grant, (port.payload for port in self.i))),
         ]
         for index, port in enumerate(self.i):
-            m.d.comb += port.ready.eq(grant[index] & register.i.ready)
-            with m.If(grant[index]):
-                m.d.comb += register.i.payload.eq(port.payload)
-                with m.If(register.i.ready):
-                    m.d.sync += behind.eq(everyone - ((2 << index) - 1))
+            m.d.comb += port.ready.eq(turns.grant[index] & register.i.ready)
+        return m
+
+
+class Turns(wiring.Component):
+    """Says whose turn it is, of those who wait: the next one after whoever passed last, going round.
+
+    Parameters
+    ----------
+    count : int
+
+    Members
+    -------
+    waiting : In(count)
+    grant : Out(count)
+        One of those who wait, or nobody.
+    passes : In(1)
+        Whoever has the turn passes.
+    """
+
+    def __init__(self, count: int):
+        self._count = count
+        self._behind = Signal(count)  # the places after the one that passed last
+        super().__init__({"waiting": In(count), "grant": Out(count), "passes": In(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        preferred = self.waiting & self._behind
+        m.d.comb += self.grant.eq(lowest(Mux(preferred.any(), preferred, self.waiting)))
+        with m.If(self.passes & self.waiting.any()):
+            m.d.sync += self._behind.eq(Cat(self.grant[:place].any() for place in range(self._count)))
         return m
 
 
 def lowest(bits) -> Value:
     """``bits`` with only its lowest set bit kept."""
     return bits & ~(bits - 1)
+
+
+def selected(grant: Iterable[Value], items: Iterable[Value | ValueCastable]) -> Value:
+    """The bits of the item whose bit of ``grant`` is set; at most one is. 0 if none is."""
+    values = [Value.cast(item) for item in items]
+    return reduce(operator.or_, (value & bit.replicate(len(value)) for bit, value in zip(grant, values, strict=True)))

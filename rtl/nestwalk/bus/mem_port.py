@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..config import IommuConfig
-from .arbiter import RoundRobin
+from .arbiter import RoundRobin, Turns, selected
 from .axi import Axi4Signature, AxiResponse
-from .memory import PIECE_BITS, MemoryRead, MemoryReadSignature, MemoryWrite, MemoryWriteSignature
+from .memory import PIECE_BITS, WRITE_BITS, MemoryRead, MemoryReadSignature, MemoryWrite, MemoryWriteSignature
 from .wide_reads import WideReads
 
 __all__ = ["CACHEABLE", "NON_CACHEABLE", "MemPort"]
@@ -33,11 +33,12 @@ class MemPort(wiring.Component):
 
         readers[n].request --> RoundRobin --> (WideReads) --> AR
         readers[n].data <----- by id range <-- (WideReads) <-- R
-        writers[n].request --> RoundRobin --> AW, W
+        writers[n].request --> by turns ----------------------> AW, W
         writers[n].done <----- by id range <------------------ B
 
     A read of up to one beat is one beat of its own size at its exact address; larger ones are INCR bursts of whole
-    beats. Requests appear on AR or AW one cycle after they were accepted. With 128 data bits R passes to the reader
+    beats. A read appears on AR one cycle after it was accepted, a write on AW and W one cycle after it was offered; it
+    is accepted when both have taken it, so that nothing stores a write twice. With 128 data bits R passes to the reader
     in the same cycle and RREADY is always 1; wider beats are split into pieces by `WideReads`, one cycle later.
     Writes are single beats, AW and W go out independently, and any number may be outstanding.
 
@@ -137,31 +138,37 @@ class MemPort(wiring.Component):
 
     def _write(self, m: Module):
         mem = self.mem
-        m.submodules.writes = writes = RoundRobin(MemoryWrite(self._cfg), len(self.writers))
-        for index, writer in enumerate(self.writers):
-            wiring.connect(m, wiring.flipped(writer.request), writes.i[index])
-
-        request = writes.o
-        address_sent = Signal()
-        data_sent = Signal()
+        m.submodules.turns = turns = Turns(len(self.writers))
+        writing, choice = Signal(), Signal(len(self.writers))
+        request = Signal(MemoryWrite(self._cfg))
+        address_sent, data_sent, sent = Signal(), Signal(), Signal()
         m.d.comb += [
-            mem.awvalid.eq(request.valid & ~address_sent),
-            mem.awid.eq(request.p.id),
-            mem.awaddr.eq(request.p.address),
-            mem.awsize.eq(request.p.size),
+            turns.waiting.eq(Cat(writer.request.valid for writer in self.writers)),
+            turns.passes.eq(~writing),
+            Value.cast(request).eq(selected(choice, (writer.request.payload for writer in self.writers))),
+            mem.awvalid.eq(writing & ~address_sent),
+            mem.awid.eq(request.id),
+            mem.awaddr.eq(request.address),
+            mem.awsize.eq(request.size),
             mem.awburst.eq(INCR),
-            mem.awlock.eq(request.p.exclusive),
-            mem.awcache.eq(Mux(request.p.exclusive, NON_CACHEABLE, CACHEABLE)),
-            mem.wvalid.eq(request.valid & ~data_sent),
-            mem.wdata.eq(request.p.data.replicate(self._cfg.mem_data_width // PIECE_BITS)),
-            mem.wstrb.eq(strobes(request.p.address, request.p.size, self._cfg.mem_data_width)),
+            mem.awlock.eq(request.exclusive),
+            mem.awcache.eq(Mux(request.exclusive, NON_CACHEABLE, CACHEABLE)),
+            mem.wvalid.eq(writing & ~data_sent),
+            mem.wdata.eq(request.data.replicate(self._cfg.mem_data_width // WRITE_BITS)),
+            mem.wstrb.eq(strobes(request.address, request.size, self._cfg.mem_data_width)),
             mem.wlast.eq(1),
-            request.ready.eq((mem.awready | address_sent) & (mem.wready | data_sent)),
+            sent.eq(writing & (mem.awready | address_sent) & (mem.wready | data_sent)),
         ]
         m.d.sync += [
-            address_sent.eq(request.valid & ~request.ready & (mem.awready | address_sent)),
-            data_sent.eq(request.valid & ~request.ready & (mem.wready | data_sent)),
+            address_sent.eq(writing & ~sent & (mem.awready | address_sent)),
+            data_sent.eq(writing & ~sent & (mem.wready | data_sent)),
         ]
+        with m.If(~writing):
+            m.d.sync += [writing.eq(turns.waiting.any()), choice.eq(turns.grant)]
+        with m.Elif(sent):
+            m.d.sync += writing.eq(0)
+        for index, writer in enumerate(self.writers):
+            m.d.comb += writer.request.ready.eq(choice[index] & sent)
 
         m.d.comb += mem.bready.eq(1)
         for writer, ids in zip(self.writers, self._writer_ids, strict=True):
@@ -181,13 +188,12 @@ def within(user_id, ids: range):
 
 
 def strobes(address, size, data_width: int):
-    """WSTRB for a naturally aligned value of 4, 8 or 16 bytes."""
+    """WSTRB for a naturally aligned value of 4 or 8 bytes."""
     lanes = exact_log2(data_width // 8)
 
     def strobe(byte: int):
-        """A byte is written when it lies in the same 4, 8 or 16 bytes as the address."""
+        """A byte is written when it lies in the same 4 or 8 bytes as the address."""
         same = [address[bit] == (byte >> bit) & 1 for bit in range(2, lanes)]
-        same_piece = Cat(same[2:]).all()
-        return same_piece & ((size == 4) | same[1] & ((size == 3) | same[0]))
+        return Cat(same[1:]).all() & ((size == 3) | same[0])
 
     return Cat(strobe(byte) for byte in range(data_width // 8))

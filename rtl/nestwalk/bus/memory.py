@@ -12,6 +12,7 @@ from .axi import AxiResponse
 __all__ = [
     "MemoryIds",
     "PIECE_BITS",
+    "WRITE_BITS",
     "MemoryRead",
     "MemoryReadData",
     "MemoryReadSignature",
@@ -22,6 +23,9 @@ __all__ = [
 
 PIECE_BITS = 128
 """Structures are read in naturally aligned pieces of 16 bytes, each of them atomic (§2)."""
+
+WRITE_BITS = 64
+"""Widest value that the unit writes: a paging entry."""
 
 
 class MemoryIds:
@@ -69,14 +73,14 @@ class MemoryReadData(data.StructLayout):
 
 
 class MemoryWrite(data.StructLayout):
-    """A write of one naturally aligned value within one 16-byte piece.
+    """A write of one naturally aligned value of 4 or 8 bytes.
 
-    ``size`` is log2 of the bytes (2 to 4); ``data`` carries the value in the byte lanes that its address names;
+    ``size`` is log2 of the bytes (2 or 3); ``data`` carries the value in the byte lanes that its address names;
     ``exclusive`` asks for an AXI exclusive write.
     """
 
     def __init__(self, cfg: IommuConfig):
-        super().__init__({"id": cfg.id_width, "address": cfg.haw, "size": 3, "data": PIECE_BITS, "exclusive": 1})
+        super().__init__({"id": cfg.id_width, "address": cfg.haw, "size": 3, "data": WRITE_BITS, "exclusive": 1})
 
 
 class MemoryWriteDone(data.StructLayout):

@@ -29,19 +29,15 @@ class Merge(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         first, second = self.i
-        last, held, choice = Signal(), Signal(), Signal()
-        self._last, self._held = last, held
-        with m.If(held):
-            m.d.comb += choice.eq(last)
-        with m.Else():
-            m.d.comb += choice.eq(second.valid & (~first.valid | ~last))
-        payload = Mux(choice, Value.cast(second.p), Value.cast(first.p))
+        self._turn = turn = Signal()  # of the second; of whoever waits on ``o``
+        choice = Signal()
         m.d.comb += [
+            choice.eq(second.valid & (turn | ~first.valid)),
             self.o.valid.eq(first.valid | second.valid),
-            self.o.payload.eq(payload),
+            self.o.payload.eq(Mux(choice, Value.cast(second.p), Value.cast(first.p))),
             first.ready.eq(self.o.ready & ~choice),
             second.ready.eq(self.o.ready & choice),
         ]
         with m.If(self.o.valid):
-            m.d.sync += [last.eq(choice), held.eq(~self.o.ready)]
+            m.d.sync += turn.eq(choice ^ self.o.ready)
         return m

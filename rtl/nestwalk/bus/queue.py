@@ -1,6 +1,6 @@
 """A first-in first-out queue of stream items that keeps their shape."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,12 +12,13 @@ class Queue(wiring.Component):
 
     ::
 
-        i --+--> LUT RAM (depth - 1) --+--> output register --> o
-            `------- when empty -------'
+        i --+--> register --+--> output register --> o    up to 2 items
+            `-- when empty -'
+        i -----> LUT RAM ------------------------> o      more
 
     An item accepted in one cycle is on ``o`` in the next, and one item passes per cycle. No path leads from
     ``o.ready`` to ``i.ready`` or from ``i`` to ``o``, so that a queue of depth 2 is also the register slice of a
-    bus. (Depth 1 passes an item every other cycle.)
+    bus. (Depth 1 passes an item every other cycle.) ``i.ready`` and ``o.valid`` are registers.
 
     Parameters
     ----------
@@ -25,6 +26,8 @@ class Queue(wiring.Component):
         Shape of an item.
     depth : int
         Number of items, at least 1.
+    cleared : bool
+        The payload is 0 while the queue is empty. Not for more than 2 items.
 
     Members
     -------
@@ -35,13 +38,16 @@ class Queue(wiring.Component):
     Raises
     ------
     ValueError
-        When ``depth`` is less than 1.
+        When ``depth`` is less than 1, or more than 2 with ``cleared``.
     """
 
-    def __init__(self, shape, depth: int):
+    def __init__(self, shape, depth: int, *, cleared: bool = False):
         if depth < 1:
             raise ValueError(f"a queue holds at least 1 item, not {depth}")
+        if cleared and depth > 2:
+            raise ValueError(f"a queue that is cleared holds at most 2 items, not {depth}")
         self.depth = depth
+        self._cleared = cleared
         self._shape = shape
         super().__init__(
             {"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "level": Out(range(depth + 1))}
@@ -51,58 +57,58 @@ class Queue(wiring.Component):
         m = Module()
         put = Signal()
         take = Signal()
-        advance = Signal()
+        level = Signal.like(self.level)
+        room = Signal(init=1)
         m.d.comb += [
-            self.i.ready.eq(self.level != self.depth),
-            put.eq(self.i.valid & self.i.ready),
+            self.i.ready.eq(room),
+            put.eq(self.i.valid & room),
             take.eq(self.o.valid & self.o.ready),
-            advance.eq(~self.o.valid | self.o.ready),
+            level.eq(self.level + put - take),
         ]
-        m.d.sync += self.level.eq(self.level + put - take)
-
-        stored = Signal()
-        oldest = Signal.like(self.i.payload)
-        with m.If(advance):
-            m.d.sync += self.o.valid.eq(stored | put)
-            with m.If(stored):
-                m.d.sync += self.o.payload.eq(oldest)
-            with m.Else():
-                m.d.sync += self.o.payload.eq(self.i.payload)
-        if self.depth > 1:  # else a comparison that linters object to
-            m.d.comb += stored.eq(self.level > 1)
-        push, pop = put & (stored | ~advance), stored & advance
-        if self.depth == 2:
-            # A RAM of one row would have an address of no bits.
-            self._held = held = Signal.like(self.i.payload)
-            m.d.comb += oldest.eq(held)
-            with m.If(push):
-                m.d.sync += held.eq(self.i.payload)
-        elif self.depth > 2:
-            self._store(m, push=push, pop=pop, oldest=oldest)
+        m.d.sync += [self.level.eq(level), self.o.valid.eq(level != 0), room.eq(level != self.depth)]
+        if self.depth > 2:
+            self._store(m, put=put, take=take)
+        else:
+            self._register(m, room=room)
         return m
 
-    def _store(self, m: Module, *, push, pop, oldest):
-        """The items behind the output register."""
-        rows = self.depth - 1
-        m.submodules.ram = self._ram = ram = memory.Memory(shape=self._shape, depth=rows, init=[])
+    def _register(self, m: Module, *, room):
+        """The output register, and behind it what came last if there was no room there."""
+        oldest = Signal(self._shape, reset_less=True)
+        m.d.comb += self.o.payload.eq(oldest)
+        following = self.i.payload
+        if self.depth == 2:
+            self._held = held = Signal(self._shape, reset_less=True)
+            following = Mux(room, Value.cast(self.i.payload), Value.cast(held))
+            with m.If(room):
+                m.d.sync += held.eq(self.i.payload)
+        with m.If(~self.o.valid | self.o.ready):
+            m.d.sync += oldest.eq(following)
+            if self._cleared:
+                with m.If(room & ~self.i.valid):
+                    m.d.sync += Value.cast(oldest).eq(0)
+
+    def _store(self, m: Module, *, put, take):
+        m.submodules.ram = self._ram = ram = memory.Memory(shape=self._shape, depth=self.depth, init=[])
         write = ram.write_port()
         read = ram.read_port(domain="comb")
 
         def advance(pointer):
             m.d.sync += pointer.eq(pointer + 1)
-            if rows & (rows - 1):
-                with m.If(pointer == rows - 1):
+            if self.depth & (self.depth - 1):
+                with m.If(pointer == self.depth - 1):
                     m.d.sync += pointer.eq(0)
 
+        self._tail = tail = Signal(range(self.depth))
+        self._head = head = Signal(range(self.depth))
         m.d.comb += [
-            write.en.eq(push),
+            write.en.eq(put),
+            write.addr.eq(tail),
             write.data.eq(self.i.payload),
-            oldest.eq(read.data),
+            read.addr.eq(head),
+            self.o.payload.eq(read.data),
         ]
-        self._tail = tail = Signal(range(rows))
-        self._head = head = Signal(range(rows))
-        m.d.comb += [write.addr.eq(tail), read.addr.eq(head)]
-        with m.If(push):
+        with m.If(put):
             advance(tail)
-        with m.If(pop):
+        with m.If(take):
             advance(head)

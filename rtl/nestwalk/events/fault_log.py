@@ -90,18 +90,14 @@ class FaultLog(wiring.Component):
         m = Module()
         records = self._cfg.fault_records
         layout = _Stored(self._page_bits)
-        # Not of depth 1: an address of no bits is not Verilog.
-        m.submodules.storage = self._storage = storage = memory.Memory(shape=layout, depth=max(records, 2), init=[])
-        write = storage.write_port()
-        read = storage.read_port()
+        stored, shown, write = Signal(layout), Signal(layout), Signal()
         self._valid = valid = Array(Signal(name=f"f_{number}") for number in range(records))
         self._current = current = Signal(range(max(records, 2)))
         fault = self.faults.payload
 
         m.d.comb += [
             self.pending.eq(Cat(valid).any()),
-            write.addr.eq(current),
-            self._fill(write.data, fault),
+            self._fill(stored, fault),
         ]
         with m.If(self.clear):
             m.d.sync += valid[self.index].eq(0)
@@ -112,7 +108,7 @@ class FaultLog(wiring.Component):
                     with m.If(valid[current]):
                         m.d.comb += self.overflow_set.eq(1)
                     with m.Else():
-                        m.d.comb += write.en.eq(1)
+                        m.d.comb += write.eq(1)
                         m.next = "MARK"
                 with m.Elif(self.rewind):
                     m.d.sync += current.eq(0)
@@ -124,7 +120,21 @@ class FaultLog(wiring.Component):
                 with m.If(~self.pending):
                     m.d.sync += self.first.eq(current)
                 m.next = "ACCEPT"
-        m.d.comb += [read.addr.eq(self.index), read.en.eq(1), self._show(read.data, valid[self.index])]
+        m.d.comb += self._show(shown, valid[self.index])
+        if records == 1:
+            with m.If(write):
+                m.d.sync += shown.eq(stored)
+        else:
+            m.submodules.storage = self._storage = storage = memory.Memory(shape=layout, depth=records, init=[])
+            write_port, read_port = storage.write_port(), storage.read_port()
+            m.d.comb += [
+                write_port.en.eq(write),
+                write_port.addr.eq(current),
+                write_port.data.eq(stored),
+                read_port.en.eq(1),
+                read_port.addr.eq(self.index),
+                shown.eq(read_port.data),
+            ]
         return m
 
     def _fill(self, stored, fault):

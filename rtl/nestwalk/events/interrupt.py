@@ -4,7 +4,7 @@ from amaranth.hdl import C, Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, Signature
 
-from ..bus.memory import MemoryIds, MemoryWriteSignature
+from ..bus.memory import WRITE_BITS, MemoryIds, MemoryWriteSignature
 from ..config import IommuConfig
 
 __all__ = ["EventMessages", "EventSignature"]
@@ -100,7 +100,7 @@ class EventMessages(wiring.Component):
                             message.id.eq(MemoryIds(self._cfg).event),
                             message.address.eq(event.address),
                             message.size.eq(DWORD),
-                            message.data.eq(Cat(event.data, C(0, 16)).replicate(4)),
+                            message.data.eq(Cat(event.data, C(0, 16)).replicate(WRITE_BITS // 32)),
                         ]
                 with m.If(due.any()):
                     m.next = "SEND"

@@ -69,8 +69,8 @@ class ReadOrder(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         index, count = index_shape(self._cfg), self._cfg.dma_translations
-        m.submodules.arrivals = arrivals = Queue(index, count + 1)
-        m.submodules.woken = woken = Queue(index, count + 1)
+        m.submodules.arrivals = arrivals = Queue(index, count)
+        m.submodules.woken = woken = Queue(index, count)
         m.submodules.blocked = blocked = Table(self._cfg, 1, readers=2)
         m.submodules.followers = followers = Table(self._cfg, index, readers=2)
         m.d.comb += [

@@ -18,6 +18,7 @@ class Outstanding(wiring.Component):
 
         enter --> free entry          entries (id, generation) --> busy, empty, full
         leave --> [id] --> [entries of that id] --> the older generation first --> left
+        ask ------'                         `--> any? --> busy
 
     Bursts of one id go out and are answered in order, so that an answer is that of the id's oldest generation; among
     entries of one id and generation any will do. ``left`` follows ``leave`` by two cycles.
@@ -36,8 +37,10 @@ class Outstanding(wiring.Component):
     leave, leave_id : In
         The last transfer of an answer.
     left : Out(Leave)
-    asked_id, busy : In, Out(1)
-        Whether a burst of that id is outstanding, or has left less than two cycles ago.
+    ask, ask_id : In
+        A question about an id, not together with ``leave``.
+    busy : Out(1)
+        Whether a burst of the id asked for two cycles ago is outstanding.
     full, empty : Out(1)
     """
 
@@ -52,7 +55,8 @@ class Outstanding(wiring.Component):
                 "leave": In(1),
                 "leave_id": In(cfg.id_width),
                 "left": Out(Leave),
-                "asked_id": In(cfg.id_width),
+                "ask": In(1),
+                "ask_id": In(cfg.id_width),
                 "busy": Out(1),
                 "full": Out(1),
                 "empty": Out(1),
@@ -65,16 +69,13 @@ class Outstanding(wiring.Component):
         valid, generation = Signal(len(entries)), Signal(len(entries))
         ids = [Signal(self._cfg.id_width, name=f"id_{n}") for n in entries]
 
-        def of_id(wanted):
-            return Cat(user_id == wanted for user_id in ids)
-
-        leaving, leaving_id = Signal(), Signal(self._cfg.id_width)
+        leaving, wanted_id = Signal(), Signal(self._cfg.id_width)
         answered, answered_entries = Signal(), Signal(len(entries))
         m.d.sync += [
             leaving.eq(self.leave),
-            leaving_id.eq(self.leave_id),
+            wanted_id.eq(Mux(self.ask, self.ask_id, self.leave_id)),
             answered.eq(leaving),
-            answered_entries.eq(of_id(leaving_id) & valid),
+            answered_entries.eq(Cat(user_id == wanted_id for user_id in ids) & valid),
         ]
         matching, older, done = Signal(len(entries)), Signal(len(entries)), Signal(len(entries))
         m.d.comb += [
@@ -92,7 +93,7 @@ class Outstanding(wiring.Component):
             with m.If(free[n]):
                 m.d.sync += [ids[n].eq(self.enter_id), generation[n].eq(self.enter_generation)]
         m.d.comb += [
-            self.busy.eq((of_id(self.asked_id) & valid).any()),
+            self.busy.eq((answered_entries & valid).any()),
             self.full.eq(valid.all()),
             self.empty.eq(~valid.any()),
         ]

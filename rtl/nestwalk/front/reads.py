@@ -76,7 +76,7 @@ class Reads(wiring.Component):
         m.submodules.order = order = ReadOrder(cfg)
         m.submodules.blocked = blocked = BlockedReads(cfg)
         m.submodules.outstanding = outstanding = Outstanding(cfg)
-        m.submodules.bursts = bursts = Table(cfg, Burst(cfg), readers=2)
+        m.submodules.bursts = bursts = Table(cfg, Burst(cfg))
         m.submodules.addresses = addresses = Table(cfg, cfg.haw)
         m.d.comb += [
             bursts.write.eq(self.accept),
@@ -119,24 +119,26 @@ class Reads(wiring.Component):
 
         m.d.comb += [
             blocked.read.valid.eq(chosen & chosen_blocked),
-            blocked.read.payload.eq(chosen_index),
-            bursts.index[1].eq(blocked.index),
-            blocked.burst.eq(bursts.word[1]),
-            outstanding.asked_id.eq(blocked.burst["id"]),
+            blocked.read.payload.index.eq(chosen_index),
+            blocked.read.payload.id.eq(burst["id"]),
+            blocked.read.payload.len.eq(burst["len"]),
+            blocked.read.payload.generation.eq(burst.generation),
+            outstanding.ask.eq(blocked.ask),
+            outstanding.ask_id.eq(blocked.next["id"]),
             blocked.busy.eq(outstanding.busy),
             order.answered.eq(blocked.answered),
-            order.answered_index.eq(blocked.index),
+            order.answered_index.eq(blocked.next.index),
             blocked.gone.eq(blocked.answered & ~sent),  # one number is returned at a time
             order.gone.eq(blocked.gone),
         ]
-        self._number(m, sent | blocked.gone, Mux(sent, chosen_index, blocked.index))
+        self._number(m, sent | blocked.gone, Mux(sent, chosen_index, blocked.next.index))
         self._answer(m, blocked, outstanding)
         return m
 
     def _number(self, m: Module, freed, freed_index):
         """Give out free numbers, all of them in the cycles after reset, later those that are freed."""
         count = self._cfg.dma_translations
-        m.submodules.numbers = numbers = Queue(index_shape(self._cfg), count + 1)
+        m.submodules.numbers = numbers = Queue(index_shape(self._cfg), count)
         unused = Signal(range(count + 1), init=count)
         m.d.comb += [
             numbers.i.valid.eq(freed | (unused != 0)),
@@ -149,21 +151,26 @@ class Reads(wiring.Component):
             m.d.sync += unused.eq(unused - 1)
 
     def _answer(self, m: Module, blocked: BlockedReads, outstanding: Outstanding):
-        m.submodules.beats = beats = Queue(ReadBeat(self._cfg), 2)
-        wiring.connect(m, beats.o, wiring.flipped(self.beat))
-        of_blocked = Signal()
-        m.d.sync += of_blocked.eq(blocked.beat.valid & ~of_blocked)
-        with m.If(of_blocked):
+        """Answer with what ``out`` answers and, in turn, with the beats of blocked reads, whose data are zeros."""
+        m.submodules.beats = beats = Queue(ReadBeat(self._cfg), 2, cleared=True)
+        of_blocked = Signal()  # as soon as the queue is empty
+        waits = Signal()  # what ``out`` answers
+        m.d.sync += of_blocked.eq(blocked.beat.valid & ~(of_blocked & blocked.beat.ready))
+        m.d.comb += [
+            waits.eq(of_blocked | blocked.ask),
+            beats.i.valid.eq(self.out_beat.valid & ~waits),
+            beats.i.payload.eq(self.out_beat.payload),
+            self.out_beat.ready.eq(beats.i.ready & ~waits),
+            self.beat.valid.eq(beats.o.valid | of_blocked),
+            self.beat.payload.eq(beats.o.payload),
+            beats.o.ready.eq(self.beat.ready),
+            blocked.beat.ready.eq(self.beat.ready & of_blocked & ~beats.o.valid),
+        ]
+        with m.If(~beats.o.valid):
             m.d.comb += [
-                beats.i.valid.eq(blocked.beat.valid),
-                beats.i.payload.eq(blocked.beat.payload),
-                blocked.beat.ready.eq(beats.i.ready),
-            ]
-        with m.Else():
-            m.d.comb += [
-                beats.i.valid.eq(self.out_beat.valid),
-                beats.i.payload.eq(self.out_beat.payload),
-                self.out_beat.ready.eq(beats.i.ready),
+                self.beat.payload.id.eq(blocked.beat.payload.id),
+                self.beat.payload.resp.eq(blocked.beat.payload.resp),
+                self.beat.payload.last.eq(blocked.beat.payload.last),
             ]
         m.d.comb += [
             outstanding.leave.eq(self.out_beat.valid & self.out_beat.ready & self.out_beat.payload.last),

@@ -1,7 +1,7 @@
 """Reads descriptors of the invalidation queue ahead of their execution (§5.1)."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.axi import AxiResponse
@@ -27,6 +27,13 @@ class FetchedDescriptor(data.Struct):
     failed: 1
 
 
+class _Found(data.Struct):
+    """What was found out about a descriptor, as in `FetchedDescriptor`."""
+
+    padding_set: 1
+    failed: 1
+
+
 def offset_mask(size):
     """The offsets (units of 16 bytes, 15 bits) within a queue of 2^``size`` pages of 4 KiB."""
     return Cat(Const(0xFF, 8), *(size > page_bit for page_bit in range(7)))
@@ -44,7 +51,8 @@ class DescriptorFetch(wiring.Component):
     ::
 
         head --restart--> offset, offset + 1 ... tail --> read.request
-        read.data --> first piece, OR of the second --> Queue (PREFETCH) --> descriptors
+        read.data --+-- first piece ---> LUT RAM (PREFETCH) --> register --> descriptors
+                    `-- OR of the second --> Queue (PREFETCH) ---------------'
 
     Up to `PREFETCH` descriptors are on their way or held. One request starts every other cycle; a descriptor is on
     ``descriptors`` two cycles after its last piece came.
@@ -87,23 +95,28 @@ class DescriptorFetch(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.held = held = Queue(FetchedDescriptor, PREFETCH)
-        self._request(m, taken=held.o.valid & held.o.ready)
+        m.submodules.held = held = Queue(_Found, PREFETCH)
+        taken = Signal()
+        self._request(m, taken)
         self._collect(m, held.i)
+        self._keep(m, taken)
         m.d.comb += [
             self.descriptors.valid.eq(held.o.valid & ~self.restart),
-            self.descriptors.payload.eq(held.o.payload),
+            self.descriptors.p.padding_set.eq(held.o.p.padding_set),
+            self.descriptors.p.failed.eq(held.o.p.failed),
             held.o.ready.eq(self.descriptors.ready | self.restart),
+            taken.eq(held.o.valid & held.o.ready),
         ]
         return m
 
-    def _request(self, m: Module, *, taken):
+    def _request(self, m: Module, taken: Signal):
         """Start reads while there is room; ``claimed`` places are on their way or held."""
         request = self.read.request
         offset = Signal.like(self.head)
         claimed = Signal(range(PREFETCH + 1))
         start = Signal()
         m.d.comb += [
+            request.p.id.eq(MemoryIds(self._cfg).queue),
             start.eq(self.permit & ~self.restart & ~request.valid & (offset != self.tail) & (claimed != PREFETCH)),
             self.idle.eq(claimed == 0),
         ]
@@ -113,7 +126,6 @@ class DescriptorFetch(wiring.Component):
             place = Cat(offset[:1] & ~self.wide, offset[1:8])
             m.d.sync += [
                 request.valid.eq(1),
-                request.p.id.eq(MemoryIds(self._cfg).queue),
                 request.p.address.eq(Cat(Const(0, 4), place, (self.base + offset[8:])[: self._cfg.page_bits])),
                 request.p.size.eq(Mux(self.wide, 5, 4)),
                 offset.eq(next_offset(offset, self.size, self.wide)),
@@ -124,12 +136,12 @@ class DescriptorFetch(wiring.Component):
             m.d.sync += offset.eq(self.head)
 
     def _collect(self, m: Module, fetched):
-        """Join the pieces of each descriptor. There is always room for what was asked for."""
+        """Look at all pieces of each descriptor. There is always room for what was asked for."""
         piece = self.read.data
-        failed = piece.p.response != AxiResponse.OKAY
-        collected = Signal(FetchedDescriptor)
+        wrong = piece.p.response != AxiResponse.OKAY
+        failed = Signal()
         padding = Signal(PIECE_BITS // 8)  # a bit for each byte of the second piece
-        second = Signal()
+        self._second = second = Signal()
         arrived = Signal()
         m.d.sync += arrived.eq(piece.valid & piece.p.last)
         with m.If(piece.valid):
@@ -137,13 +149,28 @@ class DescriptorFetch(wiring.Component):
             with m.If(second):
                 m.d.sync += [
                     padding.eq(Cat(piece.p.data.word_select(byte, 8).any() for byte in range(PIECE_BITS // 8))),
-                    collected.failed.eq(collected.failed | failed),
+                    failed.eq(failed | wrong),
                 ]
             with m.Else():
-                m.d.sync += [collected.descriptor.eq(piece.p.data), padding.eq(0), collected.failed.eq(failed)]
+                m.d.sync += [padding.eq(0), failed.eq(wrong)]
+        m.d.comb += [fetched.valid.eq(arrived), fetched.p.padding_set.eq(padding.any()), fetched.p.failed.eq(failed)]
+
+    def _keep(self, m: Module, taken: Signal):
+        """Keep the first pieces; the one to be executed next is read a cycle ahead."""
+        m.submodules.ram = ram = memory.Memory(shape=PIECE_BITS, depth=PREFETCH, init=[])
+        write, read = ram.write_port(), ram.read_port(domain="comb")
+        piece, second = self.read.data, self._second
+        newest, oldest = Signal(range(PREFETCH)), Signal(range(PREFETCH))
+        descriptor = Signal(PIECE_BITS, reset_less=True)
         m.d.comb += [
-            fetched.valid.eq(arrived),
-            fetched.p.descriptor.eq(collected.descriptor),
-            fetched.p.padding_set.eq(padding.any()),
-            fetched.p.failed.eq(collected.failed),
+            write.en.eq(piece.valid & ~second),
+            write.addr.eq(newest),
+            write.data.eq(piece.p.data),
+            read.addr.eq(oldest + taken),
+            self.descriptors.p.descriptor.eq(descriptor),
+        ]
+        m.d.sync += [
+            newest.eq(newest + (piece.valid & piece.p.last)),
+            oldest.eq(oldest + taken),
+            descriptor.eq(read.data),
         ]

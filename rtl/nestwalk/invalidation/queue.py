@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..bus.memory import PIECE_BITS, MemoryIds, MemoryReadSignature, MemoryWriteSignature
+from ..bus.memory import PIECE_BITS, WRITE_BITS, MemoryIds, MemoryReadSignature, MemoryWriteSignature
 from ..config import IommuConfig
 from ..formats.descriptor import InvalidationError, InvalidationWait
 from ..registers.signatures import QueueControlSignature
@@ -104,7 +104,7 @@ class InvalidationQueue(wiring.Component):
             status.id.eq(MemoryIds(self._cfg).queue),
             status.address.eq(wait.status_address << 2),
             status.size.eq(2),
-            status.data.eq(wait.status_data.replicate(PIECE_BITS // 32)),
+            status.data.eq(wait.status_data.replicate(WRITE_BITS // 32)),
         ]
 
     def _sequence(self, m: Module, fetch: DescriptorFetch, decoder: DescriptorDecoder):

@@ -3,17 +3,23 @@
 `BlockCache` and `RegisterCache` store entries; a `CacheFormat` tells them the entry's fields, its lookup tags, its
 invalidation tags (§8.1) and its row hash. Comparisons are lists of terms, all of which must hold, so that the stores
 can register them half-way.
+
+A fill looks for the entry that it replaces and an invalidation for those that it removes. Both are patterns, values of
+tags and which of them count, so that one comparison serves both.
 """
 
 import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import reduce
+from typing import ClassVar
 
-from amaranth.hdl import C, Value
+from amaranth.hdl import C, Cat, Value
 from amaranth.lib import data
 
-__all__ = ["CHUNK", "CacheFormat", "ProbePlan", "equal_terms", "select"]
+from .hash import SPREAD_BITS
+
+__all__ = ["CHUNK", "CacheFormat", "ProbePlan", "equal_terms", "select", "unmasked"]
 
 CHUNK = 12
 """Bits compared by one term."""
@@ -26,6 +32,12 @@ def equal_terms(left: Value, right: Value, *, unless: Value | None = None) -> li
     return [
         (left[start : start + CHUNK] == right[start : start + CHUNK]) | ignore for start in range(0, len(left), CHUNK)
     ]
+
+
+def unmasked(bits: range, invalidation: data.View, limit: int) -> Value:
+    """1 for each of the page number's ``bits`` that the invalidation's address mask, ``limit`` at most, leaves to
+    compare; bits from ``limit`` on are left out."""
+    return Cat(C(bit, 6) >= invalidation.address_mask for bit in bits if bit < limit)
 
 
 def select(hits: Value, entries: list[data.View]) -> Value:
@@ -62,10 +74,16 @@ class CacheFormat(ABC):
     ----------
     entry, key : data.StructLayout
         The entry has a member ``valid``.
+    pattern : data.StructLayout
+        Which entries a fill or an invalidation is about.
     """
+
+    SPREAD_BITS: ClassVar[int] = SPREAD_BITS
+    """Bits of the key's hash that invalidations do not know."""
 
     entry: data.StructLayout
     key: data.StructLayout
+    pattern: data.StructLayout
 
     @abstractmethod
     def key_of(self, entry: data.View) -> dict[str, Value]:
@@ -88,15 +106,30 @@ class CacheFormat(ABC):
 
     @abstractmethod
     def spread(self, key: data.View, bits: int) -> Value:
-        """The rest of the key, folded to at most ``bits`` bits."""
+        """The rest of the key, folded to ``bits`` bits."""
 
     @abstractmethod
     def reaches(self, invalidation: data.View) -> Value:
         """Whether ``invalidation`` concerns this cache at all."""
 
     @abstractmethod
-    def invalidation_terms(self, entry: data.View, invalidation: data.View) -> list[Value]:
-        """Terms that hold together when ``invalidation`` must remove ``entry``."""
+    def fill_pattern(self, entry: data.View) -> dict[str, Value]:
+        """Members of the pattern for the entries that answer the same keys as ``entry``; those left out are 0."""
+
+    @abstractmethod
+    def invalidation_pattern(self, invalidation: data.View) -> dict[str, Value]:
+        """Members of the pattern for the entries that an invalidation that `reaches` this cache removes."""
+
+    @abstractmethod
+    def pattern_terms(self, entry: data.View, pattern: data.View) -> list[Value]:
+        """Terms that hold together when ``pattern`` is about ``entry`` (apart from ``valid``)."""
+
+    def make_pattern(self, members: dict[str, Value]) -> Value:
+        """A pattern from its members."""
+        return Cat(
+            Value.cast(members[name])[: field.width] if name in members else C(0, field.width)
+            for name, field in self.pattern
+        )
 
     def probe(self, invalidation: data.View, step: Value, index_bits: int) -> ProbePlan | None:
         """The rows to look at; None when all rows are read for every invalidation."""

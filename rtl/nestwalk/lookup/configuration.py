@@ -58,15 +58,21 @@ class AddressSpace(data.StructLayout):
         )
 
 
-def _domain_terms(entry: data.View, invalidation: data.View, bits: int, unless: Value) -> list[Value]:
-    return equal_terms(entry.domain_id, invalidation.domain_id[:bits], unless=unless)
+SOURCE_PATTERN = {"source_id": 16, "by_source": 1, "function_mask": 3}
+"""Members of a pattern that name a source id, ``function_mask`` the low bits of it that count."""
 
 
-def _source_terms(entry: data.View, invalidation: data.View, unless: Value) -> list[Value]:
-    """Equal source ids under the function mask: 1 masks bit 2, 2 bits 2:1, 3 bits 2:0 (§1.7)."""
+def _source_pattern(invalidation: data.View, by_source: Value) -> dict[str, Value]:
+    """FM 1 masks function bit 2, 2 bits 2:1, 3 bits 2:0 (§1.7)."""
     function_mask = invalidation.function_mask
-    compared = Cat(function_mask != 3, function_mask < 2, function_mask == 0, C(-1, 13))
-    return equal_terms(entry.source_id & compared, invalidation.source_id & compared, unless=unless)
+    compared = Cat(function_mask != 3, function_mask < 2, function_mask == 0)
+    source_id = Cat(invalidation.source_id[:3] & compared, invalidation.source_id[3:])
+    return {"source_id": source_id, "by_source": by_source, "function_mask": compared}
+
+
+def _source_terms(entry: data.View, pattern: data.View) -> list[Value]:
+    compared = Cat(entry.source_id[:3] & pattern.function_mask, entry.source_id[3:])
+    return equal_terms(compared, pattern.source_id, unless=~pattern.by_source)
 
 
 class ContextFormat(CacheFormat):
@@ -75,9 +81,12 @@ class ContextFormat(CacheFormat):
     A domain-selective invalidation removes all of them: they have no domain tag (§5.3).
     """
 
+    SPREAD_BITS = 0
+
     def __init__(self, cfg: IommuConfig):
         self.entry = data.StructLayout({"valid": 1, "source_id": 16, "fields": ContextFields(cfg)})
         self.key = data.StructLayout({"source_id": 16})
+        self.pattern = data.StructLayout(SOURCE_PATTERN)
 
     def key_of(self, entry):
         return {"source_id": entry.source_id}
@@ -94,8 +103,14 @@ class ContextFormat(CacheFormat):
     def reaches(self, invalidation):
         return invalidation.context
 
-    def invalidation_terms(self, entry, invalidation):
-        return _source_terms(entry, invalidation, invalidation.scope != Scope.DEVICE)
+    def fill_pattern(self, entry):
+        return {"source_id": entry.source_id, "by_source": C(1), "function_mask": C(-1, 3)}
+
+    def invalidation_pattern(self, invalidation):
+        return _source_pattern(invalidation, invalidation.scope == Scope.DEVICE)
+
+    def pattern_terms(self, entry, pattern):
+        return _source_terms(entry, pattern)
 
 
 class PasidFormat(CacheFormat):
@@ -110,6 +125,9 @@ class PasidFormat(CacheFormat):
         self.domain_bits = cfg.domain_bits
         self.entry = data.StructLayout({"valid": 1, "source_id": 16, "pasid_valid": 1, "space": AddressSpace(cfg)})
         self.key = data.StructLayout({"source_id": 16, "pasid_valid": 1, "pasid": 20})
+        tags = {"pasid_valid": 1, "pasid": 20, "domain_id": cfg.domain_bits}
+        conditions = dict.fromkeys(("by_pasid_valid", "by_pasid", "by_domain", "domain_of_legacy_only"), 1)
+        self.pattern = data.StructLayout(SOURCE_PATTERN | tags | conditions)
 
     def key_of(self, entry):
         return {"source_id": entry.source_id, "pasid_valid": entry.pasid_valid, "pasid": entry.space.pasid}
@@ -130,13 +148,26 @@ class PasidFormat(CacheFormat):
     def reaches(self, invalidation):
         return invalidation.context | invalidation.pasid_cache
 
-    def invalidation_terms(self, entry, invalidation):
+    def fill_pattern(self, entry):
+        source = {"source_id": entry.source_id, "by_source": C(1), "function_mask": C(-1, 3)}
+        pasid = {"pasid_valid": entry.pasid_valid, "by_pasid_valid": C(1)}
+        return source | pasid | {"pasid": entry.space.pasid, "by_pasid": entry.pasid_valid}
+
+    def invalidation_pattern(self, invalidation):
         scope, by_context = invalidation.scope, invalidation.context
-        by_domain = (scope == Scope.DOMAIN) | (scope == Scope.PASID)
+        return _source_pattern(invalidation, by_context & (scope == Scope.DEVICE)) | {
+            "pasid": invalidation.pasid,
+            "by_pasid": scope == Scope.PASID,
+            "domain_id": invalidation.domain_id[: self.domain_bits],
+            "by_domain": (scope == Scope.DOMAIN) | (scope == Scope.PASID),
+            "domain_of_legacy_only": by_context,
+        }
+
+    def pattern_terms(self, entry, pattern):
+        any_domain = ~pattern.by_domain | (pattern.domain_of_legacy_only & ~entry.space.legacy)
         return [
-            *_source_terms(entry, invalidation, ~(by_context & (scope == Scope.DEVICE))),
-            *_domain_terms(
-                entry.space, invalidation, self.domain_bits, ~by_domain | (by_context & ~entry.space.legacy)
-            ),
-            *equal_terms(entry.space.pasid, invalidation.pasid, unless=scope != Scope.PASID),
+            *_source_terms(entry, pattern),
+            (entry.pasid_valid == pattern.pasid_valid) | ~pattern.by_pasid_valid,
+            *equal_terms(entry.space.pasid, pattern.pasid, unless=~pattern.by_pasid),
+            *equal_terms(entry.space.domain_id, pattern.domain_id, unless=any_domain),
         ]

@@ -12,7 +12,7 @@ from ..bus.translation import PageSize
 from ..config import CacheShape, IommuConfig
 from ..invalidation.command import Invalidation, Scope
 from .block_cache import BlockCache
-from .cache_format import CacheFormat, ProbePlan, equal_terms, select
+from .cache_format import CacheFormat, ProbePlan, equal_terms, select, unmasked
 
 __all__ = ["GuestCaches", "GuestFill", "GuestFormat", "GuestKey", "guest_shapes"]
 
@@ -40,6 +40,8 @@ class GuestFormat(CacheFormat):
         0 for pages; 9 and 18 for tables of level 1 and 2, which only hold what all entries above allow all access to.
     """
 
+    SPREAD_BITS = 0
+
     def __init__(self, cfg: IommuConfig, page_shift: int):
         self.page_shift = page_shift
         self.domain_bits = cfg.domain_bits
@@ -48,6 +50,9 @@ class GuestFormat(CacheFormat):
         leaf = {} if page_shift else {"read": 1, "write": 1, "size": PageSize}
         self.entry = data.StructLayout(tags | leaf | {"target": cfg.page_bits})
         self.key = GuestKey(cfg, page_shift)
+        self.largest_mask = cfg.max_address_mask
+        members = {"domain_id": cfg.domain_bits, "by_domain": 1, "page": cfg.page_bits - page_shift, "by_page": 1}
+        self.pattern = data.StructLayout(members | {"page_mask": max(0, cfg.max_address_mask - page_shift)})
 
     def key_of(self, entry):
         return {"domain_id": entry.domain_id, "page": entry.page}
@@ -59,31 +64,47 @@ class GuestFormat(CacheFormat):
         return Cat(key.page, key.domain_id)
 
     def spread(self, key, bits):
-        return C(0, 1)
+        return C(0, 0)
 
     def reaches(self, invalidation):
         scope = invalidation.scope
         by_domain = (scope == Scope.GLOBAL) | (scope == Scope.DOMAIN) | (scope == Scope.PAGE_IN_DOMAIN)
-        return invalidation.iotlb & by_domain
+        kept = (scope == Scope.PAGE_IN_DOMAIN) & invalidation.hint if self.page_shift else C(0)
+        return invalidation.iotlb & by_domain & ~kept
 
     def _page_mask(self, invalidation) -> Value:
-        positions = range(self.page_shift, self.page_bits)
-        return Cat(C(position, 6) >= invalidation.address_mask for position in positions)
+        return unmasked(range(self.page_shift, self.page_bits), invalidation, self.largest_mask)
 
-    def invalidation_terms(self, entry, invalidation):
-        by_page = invalidation.scope == Scope.PAGE_IN_DOMAIN
-        mask = self._page_mask(invalidation)
-        page = invalidation.page[self.page_shift : self.page_bits]
-        kept = by_page & invalidation.hint if self.page_shift else C(0)
-        unless = invalidation.scope == Scope.GLOBAL
+    def _page(self, invalidation) -> Value:
+        """The invalidation's page number without the bits that its address mask covers."""
+        page, mask = invalidation.page[self.page_shift : self.page_bits], self._page_mask(invalidation)
+        return Cat(page[: len(mask)] & mask, page[len(mask) :])
+
+    def fill_pattern(self, entry):
+        tags = {"domain_id": entry.domain_id, "by_domain": C(1), "page": entry.page, "by_page": C(1)}
+        return tags | {"page_mask": ~C(0, max(0, self.largest_mask - self.page_shift))}
+
+    def invalidation_pattern(self, invalidation):
+        scope = invalidation.scope
+        return {
+            "domain_id": invalidation.domain_id[: self.domain_bits],
+            "by_domain": scope != Scope.GLOBAL,
+            "page": self._page(invalidation),
+            "page_mask": self._page_mask(invalidation),
+            # Beyond MAMV all pages.
+            "by_page": (scope == Scope.PAGE_IN_DOMAIN) & (invalidation.address_mask <= self.largest_mask),
+        }
+
+    def pattern_terms(self, entry, pattern):
+        masked = len(pattern.page_mask)
         return [
-            *equal_terms(entry.domain_id, invalidation.domain_id[: self.domain_bits], unless=unless),
-            *equal_terms(entry.page & mask, page & mask, unless=~by_page),
-            ~kept,
+            *equal_terms(entry.domain_id, pattern.domain_id, unless=~pattern.by_domain),
+            *equal_terms(entry.page[:masked] & pattern.page_mask, pattern.page[:masked], unless=~pattern.by_page),
+            *equal_terms(entry.page[masked:], pattern.page[masked:], unless=~pattern.by_page),
         ]
 
     def probe(self, invalidation, step, index_bits):
-        aligned = invalidation.page[self.page_shift : self.page_bits] & self._page_mask(invalidation)
+        aligned = self._page(invalidation)
         page = Cat(aligned[: len(step)] | step, aligned[len(step) :])
         beyond = invalidation.address_mask > self.page_shift
         return ProbePlan(

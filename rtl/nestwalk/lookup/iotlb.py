@@ -61,6 +61,8 @@ class IotlbFill(data.StructLayout):
 class Iotlb(wiring.Component):
     """Three caches side by side, one per page size: 4 KiB and 2 MiB in block RAM, 1 GiB in registers.
 
+    The larger ones may be left out; a page is then kept in pieces of the next smaller size.
+
     ::
 
                   ┌> BlockCache 4 KiB ──┐
@@ -113,11 +115,11 @@ class Iotlb(wiring.Component):
         m = Module()
         cfg = self.cfg
         formats = {size: PageFormat(cfg, shift) for size, shift in self.SHIFTS.items()}
-        parts = {
-            PageSize.SIZE_4K: BlockCache(formats[PageSize.SIZE_4K], cfg.iotlb_4k),
-            PageSize.SIZE_2M: BlockCache(formats[PageSize.SIZE_2M], cfg.iotlb_2m),
-            PageSize.SIZE_1G: RegisterCache(formats[PageSize.SIZE_1G], cfg.iotlb_1g_entries),
-        }
+        parts = {PageSize.SIZE_4K: BlockCache(formats[PageSize.SIZE_4K], cfg.iotlb_4k)}
+        if cfg.iotlb_2m:
+            parts[PageSize.SIZE_2M] = BlockCache(formats[PageSize.SIZE_2M], cfg.iotlb_2m)
+        if cfg.iotlb_1g_entries:
+            parts[PageSize.SIZE_1G] = RegisterCache(formats[PageSize.SIZE_1G], cfg.iotlb_1g_entries)
         for size, part in parts.items():
             m.submodules[size.name.lower()] = part
         m.submodules.invalidations = fork = Fork(Invalidation, len(parts))
@@ -128,7 +130,11 @@ class Iotlb(wiring.Component):
         hits, pages, sizes = [], [], []
         for size, part in parts.items():
             shift = self.SHIFTS[size]
-            self._connect_fill(m, part, size, shift)
+            # Pages without a part of their own are kept as pages of the next smaller size.
+            larger = [other for other in parts if self.SHIFTS[other] > shift]
+            limit = min((self.SHIFTS[other] for other in larger), default=19)
+            classes = [other for other, other_shift in self.SHIFTS.items() if shift <= other_shift < limit]
+            self._connect_fill(m, part, classes, shift)
             for name in ("source_id", "pasid_valid", "pasid", "access", "privileged"):
                 m.d.comb += part.key[name].eq(self.key[name])
             m.d.comb += part.key.page.eq(self.key.page[shift:])
@@ -154,8 +160,8 @@ class Iotlb(wiring.Component):
         ]
         return m
 
-    def _connect_fill(self, m, part, size, shift):
-        chosen = self.fill.payload.class_size == size
+    def _connect_fill(self, m, part, classes, shift):
+        chosen = Cat(self.fill.payload.class_size == size for size in classes).any()
         entry = self.fill.payload.entry
         m.d.comb += part.fill.valid.eq(self.fill.valid & chosen)
         with m.If(chosen):

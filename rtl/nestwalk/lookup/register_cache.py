@@ -14,7 +14,7 @@ __all__ = ["RegisterCache"]
 class RegisterCache(wiring.Component):
     """Fully associative cache with the ports, the latency and the contract of `BlockCache`.
 
-    A fill takes two cycles and so does an invalidation (compare, then write or clear).
+    A fill takes three cycles and so does an invalidation (take the pattern, compare, then write or clear).
 
     Parameters
     ----------
@@ -52,38 +52,44 @@ class RegisterCache(wiring.Component):
         self._changing = Signal(self.entries)
         self._elaborate_lookup(m)
 
-        key = Signal(self.format.key)
-        m.d.comb += [key[name].eq(value) for name, value in self.format.key_of(self.fill.payload).items()]
-        same, covered = Signal(self.entries), Signal(self.entries)
+        by_fill = self.format.make_pattern(self.format.fill_pattern(self.fill.payload))
+        by_invalidation = self.format.make_pattern(self.format.invalidation_pattern(self.invalidations.payload))
+        clears, reached = Signal(), Signal()
+        m.d.comb += reached.eq(self.format.reaches(self.invalidations.payload))
+        m.d.comb += clears.eq(self.invalidations.valid & reached)
+        pattern = Signal(self.format.pattern, reset_less=True)
+        m.d.sync += pattern.eq(Mux(clears, by_invalidation, by_fill))
+        matched = Signal(self.entries)
         for n, entry in enumerate(entries):
-            same_terms = self.format.key_terms(entry, key)
-            covered_terms = self.format.invalidation_terms(entry, self.invalidations.payload)
-            m.d.sync += same[n].eq(Cat(same_terms).all() & entry.valid)
-            m.d.sync += covered[n].eq(Cat(covered_terms).all() & entry.valid)
+            m.d.sync += matched[n].eq(Cat(self.format.pattern_terms(entry, pattern)).all() & entry.valid)
 
         valid = Cat(entry.valid for entry in entries)
         free = ~valid & (valid + 1)  # the lowest entry that is not valid
         self._rotation = rotation = Signal(self.entries, init=1)
         victim = Signal(self.entries)
-        m.d.comb += victim.eq(Mux(same.any(), same, Mux(valid.all(), rotation, free)))
+        m.d.comb += victim.eq(Mux(matched.any(), matched, Mux(valid.all(), rotation, free)))
         with m.FSM(name="maintain") as self._states:
             with m.State("IDLE"):
-                with m.If(self.invalidations.valid & self.format.reaches(self.invalidations.payload)):
+                with m.If(clears):
                     m.d.comb += self.fill.ready.eq(1)  # a waiting fill may be covered: discard it
-                    m.next = "CLEAR"
+                    m.next = "COMPARE_CLEAR"
                 with m.Else():
                     m.d.comb += self.invalidations.ready.eq(self.invalidations.valid)
                     with m.If(self.fill.valid):
-                        m.next = "WRITE"
+                        m.next = "COMPARE_WRITE"
+            with m.State("COMPARE_CLEAR"):
+                m.next = "CLEAR"
+            with m.State("COMPARE_WRITE"):
+                m.next = "WRITE"
             with m.State("CLEAR"):
                 m.d.comb += self.invalidations.ready.eq(1)
                 for n, entry in enumerate(entries):
-                    with m.If(covered[n]):
+                    with m.If(matched[n]):
                         m.d.comb += self._changing[n].eq(1)
                         m.d.sync += entry.valid.eq(0)
                 m.next = "IDLE"
             with m.State("WRITE"):
-                m.d.comb += [self.fill.ready.eq(1), self.filled.eq(1), self.evicted.eq(~same.any() & valid.all())]
+                m.d.comb += [self.fill.ready.eq(1), self.filled.eq(1), self.evicted.eq(~matched.any() & valid.all())]
                 if self.entries > 1:
                     m.d.sync += rotation.eq(rotation.rotate_left(1))
                 for n, entry in enumerate(entries):

@@ -5,7 +5,7 @@ from amaranth.lib import data
 
 from ..config import IommuConfig
 from ..invalidation.command import Scope
-from .cache_format import CacheFormat, ProbePlan, equal_terms
+from .cache_format import CacheFormat, ProbePlan, equal_terms, unmasked
 from .hash import fold
 
 __all__ = ["INPUT_PAGE_BITS", "RequesterFormat", "RequesterKey", "page_of"]
@@ -49,6 +49,7 @@ class RequesterFormat(CacheFormat):
         self.page_shift = page_shift
         self.domain_bits = cfg.domain_bits
         self.leaf = leaf
+        self.largest_mask = cfg.max_address_mask
         tags = {
             "valid": 1,
             "source_id": 16,
@@ -60,6 +61,10 @@ class RequesterFormat(CacheFormat):
         }
         self.entry = data.StructLayout(tags | fields)
         self.key = key
+        members = {name: width for name, width in tags.items() if name not in ("valid", "first_stage")}
+        members |= dict.fromkeys(("by_source", "by_pasid", "by_domain", "by_page"), 1)
+        members |= {"page_mask": max(0, cfg.max_address_mask - page_shift)}
+        self.pattern = data.StructLayout(members | {"page_of_first_stage": 1, "first_stage_only": 1})
 
     def key_of(self, entry):
         return {name: entry[name] for name in ("source_id", "pasid_valid", "pasid", "page")}
@@ -79,38 +84,57 @@ class RequesterFormat(CacheFormat):
         return fold(key.source_id, bits)
 
     def reaches(self, invalidation):
-        return invalidation.iotlb
+        kept = C(0) if self.leaf else (invalidation.scope == Scope.PAGE_IN_PASID) & invalidation.hint
+        return invalidation.iotlb & ~kept
 
     def _page_mask(self, invalidation) -> Value:
-        """1 for each bit of an entry's page number that the invalidation's address mask leaves to compare."""
-        positions = range(self.page_shift, INPUT_PAGE_BITS)
-        return Cat(C(position, 6) >= invalidation.address_mask for position in positions)
+        return unmasked(range(self.page_shift, INPUT_PAGE_BITS), invalidation, self.largest_mask)
 
     def _page(self, invalidation) -> Value:
-        page = Cat(invalidation.page[: INPUT_PAGE_BITS - 1], invalidation.page[-1])
-        return page[self.page_shift :]
+        """The invalidation's page number without the bits that its address mask covers."""
+        page = Cat(invalidation.page[: INPUT_PAGE_BITS - 1], invalidation.page[-1])[self.page_shift :]
+        mask = self._page_mask(invalidation)
+        return Cat(page[: len(mask)] & mask, page[len(mask) :])
 
-    def invalidation_terms(self, entry, invalidation):
+    def fill_pattern(self, entry):
+        members = {name: entry[name] for name in ("source_id", "pasid_valid", "pasid", "page")}
+        members |= {"by_source": C(1), "by_pasid": entry.pasid_valid, "by_page": C(1), "page_of_first_stage": C(1)}
+        return members | {"page_mask": ~C(0, max(0, self.largest_mask - self.page_shift))}
+
+    def invalidation_pattern(self, invalidation):
         scope = invalidation.scope
         in_domain, in_pasid = scope == Scope.PAGE_IN_DOMAIN, scope == Scope.PAGE_IN_PASID
-        mask = self._page_mask(invalidation)
-        # A page of a domain: first-stage and nested entries of the domain all go (§5.3).
-        by_page = in_pasid | (in_domain & ~entry.first_stage)
-        by_pasid = in_pasid | (scope == Scope.PASID)
-        kept = in_pasid & ~entry.first_stage
-        if not self.leaf:
-            kept = kept | (by_page & invalidation.hint)
+        return {
+            "domain_id": invalidation.domain_id[: self.domain_bits],
+            "by_domain": scope != Scope.GLOBAL,
+            "pasid": invalidation.pasid,
+            "by_pasid": in_pasid | (scope == Scope.PASID),
+            "page": self._page(invalidation),
+            "page_mask": self._page_mask(invalidation),
+            # Beyond MAMV all pages.
+            "by_page": (in_domain | in_pasid) & (invalidation.address_mask <= self.largest_mask),
+            # A page of a domain: first-stage and nested entries of the domain all go (§5.3).
+            "page_of_first_stage": in_pasid,
+            "first_stage_only": in_pasid if self.leaf else in_pasid | (in_domain & invalidation.hint),
+        }
+
+    def pattern_terms(self, entry, pattern):
+        masked = len(pattern.page_mask)
+        any_page = ~pattern.by_page | (entry.first_stage & ~pattern.page_of_first_stage)
         return [
-            *equal_terms(entry.domain_id, invalidation.domain_id[: self.domain_bits], unless=scope == Scope.GLOBAL),
-            *equal_terms(entry.pasid, invalidation.pasid, unless=~by_pasid),
-            *equal_terms(entry.page & mask, self._page(invalidation) & mask, unless=~by_page),
-            ~kept,
+            *equal_terms(entry.source_id, pattern.source_id, unless=~pattern.by_source),
+            (entry.pasid_valid == pattern.pasid_valid) | ~pattern.by_source,
+            *equal_terms(entry.pasid, pattern.pasid, unless=~pattern.by_pasid),
+            *equal_terms(entry.domain_id, pattern.domain_id, unless=~pattern.by_domain),
+            *equal_terms(entry.page[:masked] & pattern.page_mask, pattern.page[:masked], unless=any_page),
+            *equal_terms(entry.page[masked:], pattern.page[masked:], unless=any_page),
+            entry.first_stage | ~pattern.first_stage_only,
         ]
 
     def probe(self, invalidation, step, index_bits):
         without_pasid = step[0]
         offset = step[1:]
-        aligned = self._page(invalidation) & self._page_mask(invalidation)
+        aligned = self._page(invalidation)
         page = Cat(aligned[: len(offset)] | offset, aligned[len(offset) :])
         pasid = invalidation.pasid & (~without_pasid).replicate(20)
         beyond = invalidation.address_mask > self.page_shift

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 
-from amaranth.hdl import Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, Signature
 
+from ..bus.arbiter import selected
 from ..bus.axi import Axi4LiteSignature, AxiResponse
 from ..config import IommuConfig
 from .capability import is_announced
@@ -58,8 +59,8 @@ class RegisterBank(wiring.Component):
 
     ::
 
-        AW, W --> address, data, strobe --> fields that software writes
-        AR -----> address --> word (fields, or an array outside) --> R
+        AW, W --> addressed, data, strobe --> fields that software writes
+        AR -----> addressed --> word (fields, or an array outside) --> R
 
     One access at a time: a write takes effect in the cycle after its address and data were accepted, and a read's value
     is taken two cycles after its address, or later while ``hold`` is high. Bytes without strobe are left alone, so that
@@ -96,6 +97,9 @@ class RegisterBank(wiring.Component):
         members = {register.name.lower(): Out(RegisterSignature(self._fields(register))) for register in self._single}
         members |= {array.name.lower(): Out(RegisterArraySignature()) for array in self._arrays}
         self._word = Signal(ADDRESS_BITS - 3)
+        places = [_place(register, field)[0] for register in self._single for field in self._fields(register)]
+        self._addressed = {word: Signal(name=f"addressed_{8 * word:03x}") for word in places}
+        self._array_addressed = {array.name: Signal(2, name=f"addressed_{array.name}") for array in self._arrays}
         self._data = Signal(8 * WORD_BYTES)
         self._strobe = Signal(WORD_BYTES)
         self._write = Signal()
@@ -127,21 +131,22 @@ class RegisterBank(wiring.Component):
         """Take one access after the other, reads and writes in turn when both wait."""
         csr = self.csr
         read_next = Signal()
-        write_waits = csr.awvalid & csr.wvalid
+        write_waits, reads = Signal(), Signal()
+        m.d.comb += [
+            write_waits.eq(csr.awvalid & csr.wvalid),
+            reads.eq(csr.arvalid & (read_next | ~write_waits)),
+        ]
         with m.FSM():
             with m.State("IDLE"):
-                with m.If(csr.arvalid & (read_next | ~write_waits)):
+                self._address(m, Mux(reads, csr.araddr[3:], csr.awaddr[3:]))
+                m.d.sync += [self._data.eq(csr.wdata), self._strobe.eq(csr.wstrb)]
+                with m.If(reads):
                     m.d.comb += csr.arready.eq(1)
-                    m.d.sync += [self._word.eq(csr.araddr[3:]), read_next.eq(0)]
+                    m.d.sync += read_next.eq(0)
                     m.next = "READ"
                 with m.Elif(write_waits):
                     m.d.comb += [csr.awready.eq(1), csr.wready.eq(1)]
-                    m.d.sync += [
-                        self._word.eq(csr.awaddr[3:]),
-                        self._data.eq(csr.wdata),
-                        self._strobe.eq(csr.wstrb),
-                        read_next.eq(1),
-                    ]
+                    m.d.sync += read_next.eq(1)
                     m.next = "WRITE"
             with m.State("READ"):
                 m.next = "SELECT"
@@ -161,6 +166,16 @@ class RegisterBank(wiring.Component):
                 with m.If(csr.bready):
                     m.next = "IDLE"
 
+    def _address(self, m: Module, word: Value):
+        """Decode the address of an access: who is addressed is known in the next cycle, one bit for each word."""
+        m.d.sync += self._word.eq(word)
+        for place, addressed in self._addressed.items():
+            m.d.sync += addressed.eq(word == place)
+        for array in self._arrays:
+            first = array.offset // WORD_BYTES
+            within = (word >= first) & (word < first + 2 * self._cfg.fault_records)
+            m.d.sync += self._array_addressed[array.name].eq(Cat(within & ~word[0], within & word[0]))
+
     def _select(self, m: Module):
         """Take the addressed word's value as read data."""
         words: dict[int, Value] = {}
@@ -169,16 +184,11 @@ class RegisterBank(wiring.Component):
                 if field.attribute.readable:
                     word, low = _place(register, field)
                     words[word] = words.get(word, Const(0)) | self._port(register, field).shift_left(low)
-        with m.Switch(self._word):
-            for word, value in words.items():
-                with m.Case(word):
-                    m.d.sync += self.csr.rdata.eq(value)
-            with m.Default():
-                m.d.sync += self.csr.rdata.eq(0)
+        choices = [(self._addressed[word], value) for word, value in words.items()]
         for array in self._arrays:
-            with m.If(self._in_array(array)):
-                halves = getattr(self, array.name.lower()).value
-                m.d.sync += self.csr.rdata.eq(halves.word_select(self._word[0], 8 * WORD_BYTES))
+            value = getattr(self, array.name.lower()).value
+            choices += zip(self._array_addressed[array.name], (value[:64], value[64:]), strict=True)
+        m.d.sync += self.csr.rdata.eq(selected(*zip(*choices, strict=True)))
 
     def _port(self, register: Register, field: Field, suffix: str = "") -> Signal:
         return getattr(getattr(self, register.name.lower()), field.name.lower() + suffix)
@@ -188,7 +198,7 @@ class RegisterBank(wiring.Component):
         word, low = _place(register, field)
         stored = self._port(register, field)
         written = Signal(name=f"{register.name.lower()}_{field.name.lower()}_written")
-        m.d.comb += written.eq(self._write & (self._word == word))
+        m.d.comb += written.eq(self._write & self._addressed[word])
         if field.attribute.write_one_clears:
             clear = written & self._strobe[low // 8] & self._data[low]
             m.d.sync += stored.eq(stored & ~clear | self._port(register, field, "_set"))
@@ -203,10 +213,6 @@ class RegisterBank(wiring.Component):
                 with m.If(written & self._strobe[byte]):
                     m.d.sync += stored[first - low : end - low].eq(self._data[first:end])
 
-    def _in_array(self, array: Register) -> Value:
-        first = array.offset // WORD_BYTES
-        return (self._word >= first) & (self._word < first + 2 * self._cfg.fault_records)
-
     def _connect_array(self, m: Module, array: Register):
         """Address an array of registers outside the bank, and pass on the clearing of a field."""
         port = getattr(self, array.name.lower())
@@ -214,7 +220,7 @@ class RegisterBank(wiring.Component):
         for field in array.fields:
             if field.attribute.write_one_clears:
                 half, low = divmod(field.low, 8 * WORD_BYTES)
-                addressed = self._write & self._in_array(array) & (self._word[0] == half)
+                addressed = self._write & self._array_addressed[array.name][half]
                 m.d.comb += port.clear.eq(addressed & self._strobe[low // 8] & self._data[low])
 
 

@@ -1,6 +1,6 @@
 """Sets accessed and dirty bits in paging entries, atomically (§3.8)."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -9,7 +9,7 @@ from ..bus.memory import MemoryIds, MemoryReadSignature, MemoryWriteSignature
 from ..bus.queue import Queue
 from ..config import IommuConfig
 
-__all__ = ["MAX_TRIES", "EntryUpdate", "UpdateRequest", "UpdateResponse"]
+__all__ = ["MAX_TRIES", "EntryUpdate", "UpdateRequest", "UpdateResponse", "settable_bits"]
 
 MAX_TRIES = 16
 """Exclusive pairs that may lose against other writers before the update counts as failed."""
@@ -18,7 +18,7 @@ MAX_TRIES = 16
 class UpdateRequest(data.StructLayout):
     """Set the bits of ``mask`` in the 8-byte entry at ``address`` (bytes), if it still reads ``expected``.
 
-    ``slot`` names the walk.
+    ``slot`` names the walk; ``mask`` has only `settable_bits`.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -39,6 +39,22 @@ class UpdateResponse(data.StructLayout):
 
 def slot_shape(cfg: IommuConfig):
     return range(cfg.walk_slots)
+
+
+def settable_bits(cfg: IommuConfig) -> list[int]:
+    """The accessed and dirty bits in paging entries (§2.7, §2.8)."""
+    extended = [10] if cfg.extended_accessed else []
+    second_stage = [8, 9] if cfg.second_stage_accessed_dirty else []
+    return [5, 6, *second_stage, *extended]
+
+
+class _Waiting(data.StructLayout):
+    """An `UpdateRequest` without the bits that are always 0."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__(
+            {"slot": slot_shape(cfg), "entry": cfg.haw - 3, "expected": 64, "mask": len(settable_bits(cfg))}
+        )
 
 
 class EntryUpdate(wiring.Component):
@@ -88,10 +104,8 @@ class EntryUpdate(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue = self._queue = queue = Queue(UpdateRequest(self._cfg), self._cfg.walk_slots)
-        wiring.connect(m, wiring.flipped(self.request), queue.i)
-
-        request = queue.o.p
+        request = self._wait(m)
+        queue = self._queue
         self._entry = entry = Signal(64)  # as read, then as written
         self._failed = failed = Signal()
         self._done = done = Signal()  # nothing to write
@@ -106,7 +120,7 @@ class EntryUpdate(wiring.Component):
             self.write.request.p.address.eq(request.address),
             self.write.request.p.size.eq(3),
             self.write.request.p.exclusive.eq(1),
-            self.write.request.p.data.eq(entry.replicate(2)),
+            self.write.request.p.data.eq(entry),
             self.response.p.slot.eq(request.slot),
             self.response.p.data.eq(entry),
             self.response.p.failed.eq(failed),
@@ -163,3 +177,23 @@ class EntryUpdate(wiring.Component):
                     m.d.sync += tries.eq(0)
                     m.next = "READ"
         return m
+
+    def _wait(self, m: Module) -> data.View:
+        """Queue the requests; returns the one that is worked on."""
+        m.submodules.queue = self._queue = queue = Queue(_Waiting(self._cfg), self._cfg.walk_slots)
+        came, kept = self.request.p, queue.i.p
+        self._request = request = Signal(UpdateRequest(self._cfg))
+        m.d.comb += [
+            queue.i.valid.eq(self.request.valid),
+            self.request.ready.eq(queue.i.ready),
+            kept.slot.eq(came.slot),
+            kept.entry.eq(came.address[3:]),
+            kept.expected.eq(came.expected),
+            kept.mask.eq(Cat(came.mask[bit] for bit in settable_bits(self._cfg))),
+            request.slot.eq(queue.o.p.slot),
+            request.address.eq(queue.o.p.entry << 3),
+            request.expected.eq(queue.o.p.expected),
+        ]
+        for place, bit in enumerate(settable_bits(self._cfg)):
+            m.d.comb += request.mask[bit].eq(queue.o.p.mask[place])
+        return request

@@ -69,9 +69,34 @@ def test_first_word_after_one_cycle_then_one_each_cycle(depth):
     assert seen == [None, *range(19)]
 
 
+def test_shows_zeros_while_empty(rng):
+    dut = Queue(8, 2, cleared=True)
+    shown = []
+
+    async def put(ctx):
+        for _ in range(200):
+            await ctx.tick().repeat(rng.choice([1, 1, 3, 6]))
+            await send(ctx, dut.i, rng.randrange(1, 256))
+
+    async def take(ctx):
+        for _ in range(200):
+            await ctx.tick().repeat(rng.choice([1, 1, 4]))
+            assert await receive(ctx, dut.o) != 0
+
+    async def observe(ctx):
+        while True:
+            _clk, _rst, valid, payload = await ctx.tick().sample(dut.o.valid, dut.o.payload)
+            shown.append((valid, payload != 0))
+
+    simulate(dut, put, take, background=(observe,))
+    assert set(shown) == {(0, False), (1, True)}
+
+
 def test_needs_room():
     with pytest.raises(ValueError, match="at least 1 item, not 0"):
         Queue(8, 0)
+    with pytest.raises(ValueError, match="at most 2 items, not 3"):
+        Queue(8, 3, cleared=True)
     with pytest.raises(ValueError, match="at least 1 stream, not 0"):
         RoundRobin(8, 0)
 

@@ -67,7 +67,7 @@ def message(number: int) -> tuple:
         MemoryIds(CFG).event,
         0x1_FEE0_1000 + 0x1000 * number + 4 * number,
         2,
-        (0x4020 + number) * (1 | 1 << 32 | 1 << 64 | 1 << 96),
+        (0x4020 + number) * (1 | 1 << 32),
     )
 
 

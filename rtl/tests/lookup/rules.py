@@ -69,6 +69,12 @@ def same_function(left: int, right: int, function_mask: int) -> bool:
     return left & ~ignored == right & ~ignored
 
 
+def reach(invalidation: dict) -> int:
+    """log2 of the pages that a page-selective invalidation removes: beyond CAP.MAMV the caches drop all."""
+    mask = invalidation["address_mask"]
+    return mask if mask <= IommuConfig().max_address_mask else 64
+
+
 class CacheRules(ABC):
     """Entries and keys are dictionaries of their fields; those of 4 domain bits."""
 
@@ -170,7 +176,7 @@ class PageRules(CacheRules):
         if bool(entry["first_stage"]) != (scope is Scope.PAGE_IN_PASID):
             return scope is Scope.PAGE_IN_DOMAIN
         first, pages = self.span(entry)
-        length = 1 << invalidation["address_mask"]
+        length = 1 << reach(invalidation)
         low = invalidation["page"] % (1 << 46) // length * length
         return first < low + length and low < first + pages
 
@@ -309,7 +315,7 @@ class GuestRules(CacheRules):
             return False
         if scope is Scope.DOMAIN or (self.shift and invalidation["hint"]):
             return scope is Scope.DOMAIN
-        size = 1 << max(self.shift, invalidation["address_mask"])
+        size = 1 << max(self.shift, reach(invalidation))
         return (entry["page"] << self.shift) // size == invalidation["page"] // size
 
     def key_for(self, entry):

