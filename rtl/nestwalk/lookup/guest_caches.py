@@ -181,7 +181,8 @@ class GuestCaches(wiring.Component):
         m.submodules.invalidations = fork = Fork(Invalidation, len(shapes))
         wiring.connect(m, wiring.flipped(self.invalidations), fork.i)
         hits, targets, levels, found = [], [], [], C(0)
-        m.d.comb += [self.read.eq(1), self.write.eq(1)]
+        # What there is no cache for is taken and forgotten.
+        m.d.comb += [self.read.eq(1), self.write.eq(1), self.fill.ready.eq(1)]
         for out, (level, shape) in zip(fork.o, shapes.items(), strict=True):
             cache = BlockCache(GuestFormat(cfg, 9 * level), shape)
             m.submodules[f"tables_{level}" if level else "nested_tlb"] = cache

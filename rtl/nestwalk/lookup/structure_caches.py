@@ -111,6 +111,7 @@ class StructureCaches(wiring.Component):
         shapes = structure_shapes(cfg)
         m.submodules.invalidations = fork = Fork(Invalidation, len(shapes))
         wiring.connect(m, wiring.flipped(self.invalidations), fork.i)
+        m.d.comb += self.fill.ready.eq(1)  # what there is no cache for is taken and forgotten
         hits, entries, found = [], [], C(0)
         level_2 = C(0)
         for out, (level, shape) in zip(fork.o, shapes.items(), strict=True):

@@ -5,10 +5,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.bypass_queue import BypassQueue
-from ..bus.translation import RootPointer
 from ..config import IommuConfig
 from ..formats.pasid import TranslationMode
-from ..invalidation.command import Invalidation, Scope
+from ..invalidation.command import Invalidation
 from ..lookup.fill_queue import FillQueue
 from ..lookup.guest_caches import GuestCaches, GuestFill, GuestKey
 from .address import leaf_size
@@ -78,10 +77,6 @@ class Guests(wiring.Component):
         wanted, slot (one cycle later) ───────┘
         fill ──> queue ──> GuestCaches
 
-    The tags are domain and guest-physical page, which mean nothing beyond one root table: until software's global
-    invalidation of all caches has ended, which goes with a new root pointer, the old one's entries are still there.
-    So the caches belong to one root pointer, and walks under another neither ask nor fill.
-
     Parameters
     ----------
     cfg : IommuConfig
@@ -97,13 +92,6 @@ class Guests(wiring.Component):
         What finds its queue full is not cached.
     drop, waits : In(1), Out(1)
         Of the `FillQueue`.
-    started, root_pointer : In
-        A walk begins under this root pointer; ``belongs`` answers in the same cycle whether it may ask and fill.
-    present : In(RootPointer)
-        The root pointer in force.
-    belongs : Out(1)
-    adopts : Out(1)
-        Pulse: the caches belong to ``present`` from now on, and no walk that has begun may ask or fill any more.
     invalidations : In(stream of Invalidation)
     """
 
@@ -118,11 +106,6 @@ class Guests(wiring.Component):
                 "fill": In(stream.Signature(GuestFill(cfg))),
                 "drop": In(1),
                 "waits": Out(1),
-                "started": In(1),
-                "root_pointer": In(RootPointer(cfg)),
-                "present": In(RootPointer(cfg)),
-                "belongs": Out(1),
-                "adopts": Out(1),
                 "invalidations": In(stream.Signature(Invalidation)),
             }
         )
@@ -147,19 +130,4 @@ class Guests(wiring.Component):
         m.d.comb += [answers.i.valid.eq(wanted), answers.i.payload.slot.eq(slot)]
         for name in ("hit", "leaf", "level", "target", "read", "write"):
             m.d.sync += answers.i.payload[name].eq(getattr(caches, name))
-        self._belong(m)
         return m
-
-    def _belong(self, m):
-        """Which root pointer the caches belong to: that of the first walk, then that of the last clean slate."""
-        owner, owned = Signal(RootPointer(self.cfg)), Signal()
-        done, everything = self.invalidations.valid & self.invalidations.ready, self.invalidations.payload
-        cleans = everything.context & everything.pasid_cache & everything.iotlb & (everything.scope == Scope.GLOBAL)
-        m.d.comb += [
-            self.belongs.eq(~owned | (owner.as_value() == self.root_pointer.as_value())),
-            self.adopts.eq(done & cleans),
-        ]
-        with m.If(self.adopts):
-            m.d.sync += [owner.eq(self.present), owned.eq(1)]
-        with m.Elif(self.started & ~owned):
-            m.d.sync += [owner.eq(self.root_pointer), owned.eq(1)]

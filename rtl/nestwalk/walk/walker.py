@@ -23,6 +23,7 @@ from ..lookup.structure_caches import structure_shapes
 from .address import one_of
 from .guests import GuestAnswer, Guests, guest_fill
 from .overtake import overtakes
+from .owner import RootOwner
 from .pages import PageStep
 from .results import WalkResults
 from .state import Action, Beginning, Decision, Identity, Phase, Progress, StructureKind
@@ -230,8 +231,9 @@ class Walker(wiring.Component):
             beginning.root_pointer.eq(lookup.root_pointer),
             beginning.configuration.eq(lookup.configuration),
         ]
+        belongs = self._own(m, lookup.root_pointer)
         if structure_shapes(cfg):
-            m.d.sync += [beginning.hint_hit.eq(known.hint_hit), beginning.hint.eq(lookup.hint)]
+            m.d.sync += [beginning.hint_hit.eq(known.hint_hit & belongs), beginning.hint.eq(lookup.hint)]
         with m.If(self.started):
             m.d.sync += [
                 self._in_use.bit_select(free, 1).eq(1),
@@ -239,17 +241,24 @@ class Walker(wiring.Component):
                 # A walk under a root pointer that has been replaced since must not fill either.
                 self._overtaken.bit_select(free, 1).eq(lookup.root_pointer != self.root_pointer),
             ]
-        if self._guests is None:
-            return
+
+    def _own(self, m, root_pointer) -> Value:
+        """Whether the walk that begins may use the caches of tables, and note it for its slot."""
+        if not (structure_shapes(self.cfg) or self._guests):
+            return Value.cast(0)
+        m.submodules.owner = owner = RootOwner(self.cfg)
         m.d.comb += [
-            self._guests.started.eq(self.started),
-            self._guests.root_pointer.eq(lookup.root_pointer),
-            self._guests.present.eq(self.root_pointer),
+            owner.started.eq(self.started),
+            owner.root_pointer.eq(root_pointer),
+            owner.present.eq(self.root_pointer),
+            owner.invalidating.eq(self.invalidating),
+            owner.invalidation.eq(self.invalidation),
         ]
         with m.If(self.started):
-            m.d.sync += self._foreign.bit_select(free, 1).eq(~self._guests.belongs)
-        with m.If(self._guests.adopts):
+            m.d.sync += self._foreign.bit_select(self._free, 1).eq(~owner.belongs)
+        with m.If(owner.adopts):
             m.d.sync += self._foreign.eq(-1)
+        return owner.belongs
 
     def _remember(self, m, chosen):
         """State of the chosen slot, and its entry: the half of the piece, or what stands in for it."""

@@ -46,8 +46,13 @@ def test_the_lowest_table_is_preferred(rng):
 
     async def look_up(ctx, at: int):
         ctx.set(dut.key, tags | {"page": at})
-        await ctx.tick().repeat(dut.LATENCY)
-        return (ctx.get(dut.hint.level), ctx.get(dut.hint.table)) if ctx.get(dut.hit) else None
+        await ctx.tick().repeat(dut.LATENCY - 1)
+        hint = ctx.get(dut.hint.level), ctx.get(dut.hint.table)
+        ctx.set(dut.space, {"domain_id": 3, "pasid": 8})
+        await ctx.tick()
+        assert not ctx.get(dut.hit), "a table of another address space"
+        ctx.set(dut.space, {"domain_id": 3, "pasid": 7})
+        return hint if ctx.get(dut.hit) else None
 
     async def testbench(ctx):
         await ctx.tick().repeat(FLUSH)

@@ -20,6 +20,7 @@ DOMAIN, PASID = 7, 5
 DEVICES = [0x100 + n for n in range(64)]
 ADDRESS = 0x7654_3000
 GUEST = 0x4000_0000
+EVERYTHING = {"context": 1, "pasid_cache": 1, "iotlb": 1, "scope": Scope.GLOBAL}
 
 
 class NestedGuest:
@@ -151,7 +152,7 @@ def test_pages_change_under_traffic(rng):
                 bench.state = world.state
                 for page in world.pages[world.active]:
                     page.versions.append(Version(page.versions[-1].target, bench.now))
-                fields = {"context": 1, "pasid_cache": 1, "iotlb": 1, "scope": Scope.GLOBAL}
+                fields = EVERYTHING
             else:
                 page = rng.choice(world.pages[world.active])
                 ended = [page.versions[-1]]
@@ -172,6 +173,50 @@ def test_pages_change_under_traffic(rng):
     print(f"{bench.now} cycles, {hits} answers, {judge.stale} of them older than the tables")
     assert len(judge.judged) == len(judge.asked)
     assert judge.stale
+
+
+def test_walks_of_a_new_root_pointer_use_no_tables_of_the_old_one(rng):
+    """Before the global invalidation that follows; both root tables give the same domain to other tables."""
+    cfg = CFG.replace(
+        nested_tlb=CacheShape(sets=256, ways=2),
+        structure_cache_2=None,
+        second_stage_cache_1=CacheShape(sets=256, ways=2),
+    )
+    world = World(cfg, rng)
+    bench = TranslatorBench(cfg, world.memory, rng, latency=range(1, 3), stall=0.0)
+    nested = [number for number, page in enumerate(world.pages[0]) if page.first and page.second]
+    elsewhere, warm, neighbour, _ = nested
+    assert world.pages[0][warm].address >> 21 == world.pages[0][neighbour].address >> 21
+
+    async def reads(ctx, number: int) -> set[int]:
+        """Tables that are read to translate a page under the present root pointer."""
+        bench.memory.log.clear()
+        page = world.pages[world.active][number]
+        response = await bench.translate(ctx, page.request(rng))
+        assert response.address & ~0xFFF == page.versions[-1].target
+        return {access.address >> 12 for access in bench.memory.log}
+
+    async def invalidate(ctx, fields: dict):
+        bench.invalidate(fields)
+        await bench.finish(ctx)
+
+    async def testbench(ctx):
+        await bench.cycles(ctx, 300)
+        bench.state = world.state
+        old = await reads(ctx, warm)
+        # An entry of the configuration caches would lead to the old tables as a whole.
+        await invalidate(ctx, {"context": 1, "scope": Scope.GLOBAL})
+        world.active = 1
+        bench.state = world.state
+        # The second of them finds its PASID entry cached, and so may take up a table in the middle of the walk.
+        new = await reads(ctx, elsewhere) | await reads(ctx, neighbour)
+        assert new.isdisjoint(old)
+        await invalidate(ctx, EVERYTHING)
+        cold, again = await reads(ctx, warm), await reads(ctx, neighbour)
+        assert len(again) < len(cold) // 3, "the caches are of use again"
+
+    bench.run(testbench)
+    assert len(bench.answers) == 5
 
 
 def test_a_miss_that_waits_with_a_table_in_hand_forgets_it(rng):
