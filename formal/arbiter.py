@@ -5,7 +5,6 @@ from amaranth.hdl import Cat, Module, Signal
 from nestwalk.bus.arbiter import RoundRobin
 
 from .lib import free, held_until_taken, implies, past
-from .queue import knows_its_level
 from .spec import Mode, Spec, Task
 
 __all__ = ["RoundRobinSpec"]
@@ -17,8 +16,7 @@ ITEM_BITS = 4
 class RoundRobinSpec(Spec):
     """Every item passes once and unchanged, as soon as there is room, and nobody is passed twice by the same other.
 
-    The register behind the arbiter is a queue of two items, which has a specification of its own (`QueueSpec`): here
-    it is what the arbiter puts in that is looked at. Assumed: an item stays offered until it is taken.
+    Assumed: an item stays offered until it is taken.
 
     Parameters
     ----------
@@ -42,29 +40,28 @@ class RoundRobinSpec(Spec):
         for port in dut.i:
             self.assume(m, "An item stays offered, unchanged, until it is taken.", held_until_taken(m, port))
 
-        register = dut._register
         passes = Cat(port.valid & port.ready for port in dut.i)
-        stored = register.i.valid & register.i.ready
         waiting = Cat(port.valid for port in dut.i)
-        self.claim(m, "The register behind knows what it holds.", knows_its_level(register))
-        self.claim(m, "At most one item passes in a cycle.", (passes & (passes - 1)) == 0)
+        kept = [dut._kept == 1 << place for place in range(self._count)]
         self.claim(
             m,
-            "An item passes whenever one waits and there is room.",
-            passes.any() == (waiting.any() & register.i.ready),
+            "What is kept was offered and waits.",
+            implies(dut._held, Cat(here & port.valid for here, port in zip(kept, dut.i, strict=True)).any()),
         )
-        self.claim(m, "The item that passes is stored.", stored == passes.any())
+        self.claim(m, "At most one item passes in a cycle.", (passes & (passes - 1)) == 0)
+        self.claim(m, "An item is offered whenever one waits.", dut.o.valid == waiting.any())
+        self.claim(m, "The item that is taken passes.", passes.any() == (dut.o.valid & dut.o.ready))
         self.claim(m, "An offered item stays unchanged until it is taken.", held_until_taken(m, dut.o))
         for port in dut.i:
-            same = register.i.payload == port.payload
-            self.claim(m, "The item that is stored is the one that passes.", implies(port.valid & port.ready, same))
+            same = dut.o.payload == port.payload
+            self.claim(m, "The item that is offered is the one that passes.", implies(port.valid & port.ready, same))
         self._fair(m, passes)
         for place in range(self._count):
             before = (place - 1) % self._count
             self.cover(
                 m, "Everybody waits and the next one passes.", waiting.all() & passes[place] & past(m, passes[before])
             )
-        self.cover(m, "The output is full.", past(m, waiting.any() & ~register.i.ready))
+        self.cover(m, "An item waits while another comes.", dut._held & (waiting != past(m, waiting)))
 
     def _fair(self, m, passes):
         """While an item waits, each other input passes at most once."""
@@ -81,6 +78,10 @@ class RoundRobinSpec(Spec):
                     m.d.sync += passed.eq(0)
                 with m.Elif(passes[other] & (passed != 3)):
                     m.d.sync += passed.eq(passed + 1)
+                steps = range(1, (place - other) % self._count + 1)
+                nearer = Cat(dut._kept[(other + step) % self._count] for step in steps).any()
+                chosen = implies((passed > 0) & dut._held, nearer)
+                self.claim(m, "Whoever is chosen next comes after who passed, and not after who waits.", chosen)
                 self.claim(m, "A waiting item is passed at most once by each other input.", passed <= 1)
                 # Who passed last lies between ``other`` and ``place``, going round upwards.
                 between = [turns[(other + step) % self._count] for step in range((place - other) % self._count)]

@@ -113,7 +113,7 @@ FAULTS = [
         "Mux(matched.any(), matched, Mux(valid.all(), rotation, free))",
         "Mux(valid.all(), rotation, free)",
     ),
-    Fault("a row that was read while it was written is believed", IN_RAM, _in_ram, " & ~clash[1]", ""),
+    Fault("a row that was read while it was written is believed", IN_RAM, _in_ram, " & ~clash", ""),
     Fault("a row that is not cleared since the reset is believed", IN_RAM, _in_ram, " & settled[1]", ""),
     Fault(
         "a fill that waits when an invalidation comes is kept in registers",

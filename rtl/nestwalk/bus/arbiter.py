@@ -8,16 +8,14 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueCastable
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .queue import Queue
-
 __all__ = ["RoundRobin", "Turns", "lowest", "selected"]
 
 
 class RoundRobin(wiring.Component):
     """Passes the items of ``count`` streams to one stream; who passed last yields to all others.
 
-    The output is registered and the inputs' ``ready`` does not depend on ``o.ready`` (latency 1 cycle, one item per
-    cycle): an arbiter that feeds a bus is also its register slice.
+    An item passes in the cycle in which it comes (latency 0), and one that was offered on ``o`` stays until it is
+    taken. ``i`` should come from registers where ``o`` is a bus.
 
     Parameters
     ----------
@@ -41,22 +39,22 @@ class RoundRobin(wiring.Component):
         if count < 1:
             raise ValueError(f"an arbiter joins at least 1 stream, not {count}")
         self.count = count
-        self._shape = shape
         super().__init__({"i": In(stream.Signature(shape)).array(count), "o": Out(stream.Signature(shape))})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.register = self._register = register = Queue(self._shape, 2)
         m.submodules.turns = self._turns = turns = Turns(self.count)
-        wiring.connect(m, register.o, wiring.flipped(self.o))
+        self._held, self._kept, grant = Signal(), Signal(self.count), Signal(self.count)
         m.d.comb += [
             turns.waiting.eq(Cat(port.valid for port in self.i)),
-            turns.passes.eq(register.i.ready),
-            register.i.valid.eq(turns.waiting.any()),
-            Value.cast(register.i.payload).eq(selected(turns.grant, (port.payload for port in self.i))),
+            grant.eq(Mux(self._held, self._kept, turns.grant)),
+            turns.passes.eq(grant & self.o.ready.replicate(self.count)),
+            self.o.valid.eq(turns.waiting.any()),
+            Value.cast(self.o.payload).eq(selected(grant, (port.payload for port in self.i))),
         ]
+        m.d.sync += [self._held.eq(self.o.valid & ~self.o.ready), self._kept.eq(grant)]
         for index, port in enumerate(self.i):
-            m.d.comb += port.ready.eq(turns.grant[index] & register.i.ready)
+            m.d.comb += port.ready.eq(grant[index] & self.o.ready)
         return m
 
 
@@ -72,21 +70,21 @@ class Turns(wiring.Component):
     waiting : In(count)
     grant : Out(count)
         One of those who wait, or nobody.
-    passes : In(1)
-        Whoever has the turn passes.
+    passes : In(count)
+        Who passes in this cycle: one, or nobody.
     """
 
     def __init__(self, count: int):
         self._count = count
         self._behind = Signal(count)  # the places after the one that passed last
-        super().__init__({"waiting": In(count), "grant": Out(count), "passes": In(1)})
+        super().__init__({"waiting": In(count), "grant": Out(count), "passes": In(count)})
 
     def elaborate(self, platform):
         m = Module()
         preferred = self.waiting & self._behind
         m.d.comb += self.grant.eq(lowest(Mux(preferred.any(), preferred, self.waiting)))
-        with m.If(self.passes & self.waiting.any()):
-            m.d.sync += self._behind.eq(Cat(self.grant[:place].any() for place in range(self._count)))
+        with m.If(self.passes.any()):
+            m.d.sync += self._behind.eq(Cat(self.passes[:place].any() for place in range(self._count)))
         return m
 
 

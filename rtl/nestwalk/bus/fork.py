@@ -1,6 +1,6 @@
 """One stream item for several takers."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,7 +8,8 @@ __all__ = ["Fork"]
 
 
 class Fork(wiring.Component):
-    """Offers each item to every output until each has taken it once; the input's transfer is that of the last taker.
+    """Offers each item to every output until each has taken it once; the input's transfer follows in the next cycle, so
+    that no path leads from an output to the input.
 
     Parameters
     ----------
@@ -30,12 +31,11 @@ class Fork(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         self._taken = taken = Signal(self.count)
-        done = Cat(taken[n] | out.ready for n, out in enumerate(self.o))
         for n, out in enumerate(self.o):
             m.d.comb += [out.valid.eq(self.i.valid & ~taken[n]), out.payload.eq(self.i.payload)]
             with m.If(out.valid & out.ready):
                 m.d.sync += taken[n].eq(1)
-        m.d.comb += self.i.ready.eq(self.i.valid & done.all())
+        m.d.comb += self.i.ready.eq(taken.all())
         with m.If(self.i.ready):
             m.d.sync += taken.eq(0)
         return m

@@ -144,7 +144,7 @@ class MemPort(wiring.Component):
         address_sent, data_sent, sent = Signal(), Signal(), Signal()
         m.d.comb += [
             turns.waiting.eq(Cat(writer.request.valid for writer in self.writers)),
-            turns.passes.eq(~writing),
+            turns.passes.eq(turns.grant & (~writing).replicate(len(self.writers))),
             Value.cast(request).eq(selected(choice, (writer.request.payload for writer in self.writers))),
             mem.awvalid.eq(writing & ~address_sent),
             mem.awid.eq(request.id),

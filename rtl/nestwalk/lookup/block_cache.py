@@ -133,9 +133,11 @@ class BlockCache(wiring.Component):
             fetched = Signal(self.format.entry, name=f"fetched_{way}", reset_less=True)
             answer = Signal(self.format.entry, name=f"answer_{way}", reset_less=True)
             # A row that was written while it was read is a miss.
-            clash = Signal(2, name=f"clash_{way}")
-            m.d.sync += clash.eq(Cat(writes[way].en & (writes[way].addr == row), clash[0]))
-            terms = [fetched.valid & settled[1] & ~clash[1], *self.format.key_terms(fetched, key_data)]
+            read_row, written_row = (Signal(self._index_bits, name=f"{n}_row_{way}") for n in ("read", "written"))
+            written, clash = Signal(name=f"written_{way}"), Signal(name=f"clash_{way}")
+            m.d.sync += [read_row.eq(row), written_row.eq(writes[way].addr), written.eq(writes[way].en)]
+            m.d.sync += clash.eq(written & (written_row == read_row))
+            terms = [fetched.valid & settled[1] & ~clash, *self.format.key_terms(fetched, key_data)]
             terms += self.format.grant_terms(fetched, key_data)
             held = Signal(len(terms), name=f"terms_{way}")
             output = Signal(self.format.entry, name=f"output_{way}", reset_less=True)

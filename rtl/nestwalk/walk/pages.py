@@ -206,7 +206,7 @@ class PageStep(wiring.Component):
         m.d.comb += [
             level.eq(Mux(is_first, progress.first_level, progress.second_level)),
             target.eq(Mux(leaf, output, Cat(C(0, 3), next_index, page))),
-            self.guest_page.eq(target[12:]),
+            self.guest_page.eq(self._guest_page(first)),
         ]
         m.d.sync += [
             seen.error.eq(self.error),
@@ -227,6 +227,13 @@ class PageStep(wiring.Component):
             seen.user_read.eq(first.us),
             seen.value.eq(Mux(is_first | updated, self.value, self.leaf)),
         ]
+
+    def _guest_page(self, entry) -> Value:
+        """The page that a first-stage entry leads to, straight from its bits: on its way are hashes."""
+        level, address, page = self.progress.first_level, self.request.address, self.value[12 : self.cfg.haw]
+        of_1g = entry.ps & (level == 3)
+        of_2m = entry.ps & (level == 2)
+        return Cat(Mux(of_1g | of_2m, address[12:21], page[:9]), Mux(of_1g, address[21:30], page[9:18]), page[18:])
 
     def _fault(self, m, conditions) -> Value:
         """Set the decision to the first fault that applies; the value says whether there is one."""

@@ -6,8 +6,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..bus.axi import AxiResponse
-from ..bus.bypass_queue import BypassQueue
 from ..bus.memory import MemoryIds, MemoryRead, MemoryReadSignature
+from ..bus.queue import Queue
 from ..bus.translation import RootPointer, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
 from ..formats.fault import FaultEvent
@@ -136,7 +136,7 @@ class Walker(wiring.Component):
         m = Module()
         cfg = self.cfg
         m.submodules.structures = self._structures = StructureReader(cfg)
-        m.submodules.reads = self._reads = BypassQueue(MemoryRead(cfg), self.cfg.walk_slots)
+        m.submodules.reads = self._reads = Queue(MemoryRead(cfg), self.cfg.walk_slots)
         m.submodules.tables = self._tables = TableStep(cfg)
         m.submodules.pages = self._pages = PageStep(cfg)
         m.submodules.results = self._results = WalkResults(cfg)
@@ -174,17 +174,23 @@ class Walker(wiring.Component):
             structures.data.payload.eq(arriving.payload),
         ]
         failed = (arriving.payload.response == AxiResponse.SLVERR) | (arriving.payload.response == AxiResponse.DECERR)
-        self._free = free = Signal(range(self.cfg.walk_slots))
-        for slot in reversed(range(self.cfg.walk_slots)):
-            with m.If(~self._in_use[slot]):
-                m.d.comb += free.eq(slot)
+        # The next slot to take is looked for beforehand, which takes a cycle after each start.
+        self._free, free_known = Signal(range(self.cfg.walk_slots)), Signal()
+        free = self._free
+        with m.If(self.started):
+            m.d.sync += free_known.eq(0)
+        with m.Elif(~free_known):
+            m.d.sync += free_known.eq(~self._in_use.all())
+            for slot in reversed(range(self.cfg.walk_slots)):
+                with m.If(~self._in_use[slot]):
+                    m.d.sync += free.eq(slot)
         mark_wanted, mark_slot = self._elaborate_marks(m)
         offered = {
             "entry": (arriving.valid & ~is_structure, arriving.payload.id[: len(free)]),
             "structure": (structures.complete, structures.slot),
             "updated": (updated.valid, updated.payload.slot),
             "mark": (mark_wanted, mark_slot),
-            "start": (miss.valid & ~self._in_use.all() & ~self.overtake, free),
+            "start": (miss.valid & free_known & ~self.overtake, free),
         }
         if self._guests is not None:
             answer = self._guests.answer

@@ -20,6 +20,7 @@ from .replay import EngineName, run_engine
 
 __all__ = ["demo"]
 
+
 class _Stages:
     """A progress bar over stages of equal length, each with its own fraction done."""
 
@@ -95,9 +96,7 @@ def _stages(count: int) -> Iterator[_Stages]:
         yield _Stages(bar, count)
 
 
-def _as_dict(
-    engine: EngineName, preset: str, reports: list[ReplayReport], story: StoryReport
-) -> dict[str, object]:
+def _as_dict(engine: EngineName, preset: str, reports: list[ReplayReport], story: StoryReport) -> dict[str, object]:
     return {
         "engine": engine.value,
         "preset": preset.upper(),

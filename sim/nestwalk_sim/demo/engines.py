@@ -55,4 +55,3 @@ async def story_in_simulation(bench, config: IommuConfig) -> StoryReport:
     # The bench's memory reads like the model's, which is all that the golden walk beside each request does with it.
     machine = cast(Machine, BenchTransport(bench, MEMORY_SIZE))
     return await tell(machine, model_config(config), bench.report_progress)
-

@@ -65,9 +65,7 @@ class PagingDomain:
             raise
         return cls(iommu, table, domain_id, owner, nest_parent)
 
-    async def map(
-        self, address: int, host: int, size: int, permission: Permission, page_size: int = PAGE_SIZE
-    ) -> None:
+    async def map(self, address: int, host: int, size: int, permission: Permission, page_size: int = PAGE_SIZE) -> None:
         """Map guest-physical to host memory; errors as `PageTable.map`."""
         await self.table.map(address, host, size, permission, page_size)
         if self.iommu.capabilities["CM"]:

@@ -101,4 +101,3 @@ class Caches:
         """What SRTP and disabling translation do."""
         self._tags.clear()
         self._lines.clear()
-

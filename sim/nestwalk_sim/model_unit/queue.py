@@ -121,8 +121,7 @@ class InvalidationQueue:
     def _pasid_cache(self, low: int, _high: int) -> None:
         granularity, domain, pasid = low >> 4 & 3, low >> 16 & 0xFFFF, low >> 32 & 0xFFFFF
         self._caches.forget_tags(
-            lambda tag: granularity == 3
-            or (tag.domain_id == domain and (granularity == 0 or tag.pasid == pasid))
+            lambda tag: granularity == 3 or (tag.domain_id == domain and (granularity == 0 or tag.pasid == pasid))
         )
 
     def _iotlb(self, low: int, high: int) -> None:

@@ -50,9 +50,7 @@ def test_host_story_holds_and_its_log_lists_each_descriptor(caching_mode: bool):
         (descriptors.IotlbInvalidate, "the host takes a page"),
     ],
 )
-def test_host_story_fails_without_an_invalidation(
-    forgotten: type, chapter: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_host_story_fails_without_an_invalidation(forgotten: type, chapter: str, monkeypatch: pytest.MonkeyPatch):
     write_slot = InvalidationQueue._write_slot
 
     async def forgetful(queue: InvalidationQueue, slot: int, descriptor: descriptors.Descriptor) -> None:

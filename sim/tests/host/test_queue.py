@@ -129,9 +129,7 @@ def test_host_queue_error_hits_its_submitter_only():
             [PasidCacheInvalidate(number)] if number % 5 else [PasidCacheInvalidate(number), BAD_TYPE]
             for number in range(1, 41)
         ]
-        outcomes = await asyncio.gather(
-            *(queue.submit_sync(batch, trace) for batch in batches), return_exceptions=True
-        )
+        outcomes = await asyncio.gather(*(queue.submit_sync(batch, trace) for batch in batches), return_exceptions=True)
         failed = [number for number, outcome in enumerate(outcomes, 1) if isinstance(outcome, IommuError)]
         assert failed == [number for number in range(1, 41) if number % 5 == 0]
         assert sorted(without_waits(transport.unit.queue.executed)) == sorted(packed(batch[0]) for batch in batches)

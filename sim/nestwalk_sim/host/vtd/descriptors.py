@@ -4,8 +4,16 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 __all__ = [
-    "ContextCacheInvalidate", "Descriptor", "DeviceTlbInvalidate", "IotlbInvalidate", "PasidCacheInvalidate",
-    "PasidDeviceTlbInvalidate", "PasidIotlbInvalidate", "WHOLE_RANGE", "Wait", "Words",
+    "ContextCacheInvalidate",
+    "Descriptor",
+    "DeviceTlbInvalidate",
+    "IotlbInvalidate",
+    "PasidCacheInvalidate",
+    "PasidDeviceTlbInvalidate",
+    "PasidIotlbInvalidate",
+    "WHOLE_RANGE",
+    "Wait",
+    "Words",
 ]
 
 Words = tuple[int, int, int, int]

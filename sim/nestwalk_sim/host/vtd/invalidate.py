@@ -19,8 +19,14 @@ from .tables import TranslationType
 from .unit import Iommu
 
 __all__ = [
-    "CacheInvalidateInfo", "CacheType", "Granularity", "SecondStageDomain", "aligned_cover", "flush_pasid_range",
-    "flush_second_stage", "sva_invalidate",
+    "CacheInvalidateInfo",
+    "CacheType",
+    "Granularity",
+    "SecondStageDomain",
+    "aligned_cover",
+    "flush_pasid_range",
+    "flush_second_stage",
+    "sva_invalidate",
 ]
 
 

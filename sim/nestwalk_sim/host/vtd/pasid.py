@@ -20,8 +20,17 @@ from .tables import PasidEntry, TranslationType
 from .unit import Iommu
 
 __all__ = [
-    "FIRST_LEVEL_DOMAIN", "NestedFlags", "NestedRequest", "RID_PASID", "check_nested", "device_tlb_flush",
-    "setup_first_level", "setup_nested", "setup_pass_through", "setup_second_level", "tear_down",
+    "FIRST_LEVEL_DOMAIN",
+    "NestedFlags",
+    "NestedRequest",
+    "RID_PASID",
+    "check_nested",
+    "device_tlb_flush",
+    "setup_first_level",
+    "setup_nested",
+    "setup_pass_through",
+    "setup_second_level",
+    "tear_down",
 ]
 
 RID_PASID = 0
@@ -54,7 +63,8 @@ async def _install(iommu: Iommu, device: Device, pasid: int, entry: PasidEntry, 
     await table.install(pasid, entry)
     trace.step(f"PASID entry {pasid} of {device}: {what}, domain {entry.domain_id}")
     flush: list[Descriptor] = [
-        PasidCacheInvalidate(entry.domain_id, pasid), PasidIotlbInvalidate(entry.domain_id, pasid),
+        PasidCacheInvalidate(entry.domain_id, pasid),
+        PasidIotlbInvalidate(entry.domain_id, pasid),
     ]
     try:
         await iommu.settle_new_entry(flush, trace)

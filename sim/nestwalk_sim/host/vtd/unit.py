@@ -126,9 +126,7 @@ class Iommu:
         if not iommu.capabilities["SMTS"]:
             raise IommuError(errno.ENODEV, "the unit has no scalable mode")
         iommu.domain_ids = DomainIds(iommu.capabilities.domain_ids, iommu.fail)
-        iommu.faults = FaultLog(
-            iommu.regs, iommu.capabilities.fault_record_offset, iommu.capabilities.fault_records
-        )
+        iommu.faults = FaultLog(iommu.regs, iommu.capabilities.fault_record_offset, iommu.capabilities.fault_records)
         iommu.root = await RootTable.create(iommu.pages)
         iommu.queue = await InvalidationQueue.create(transport, iommu.regs, iommu.pages, size_code=1)
         return iommu
