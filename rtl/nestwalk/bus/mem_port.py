@@ -37,8 +37,8 @@ class MemPort(wiring.Component):
         writers[n].done <----- by id range <------------------ B
 
     A read of up to one beat is one beat of its own size at its exact address; larger ones are INCR bursts of whole
-    beats. A read appears on AR one cycle after it was accepted, a write on AW and W one cycle after it was offered; it
-    is accepted when both have taken it, so that nothing stores a write twice. With 128 data bits R passes to the reader
+    beats. A read appears on AR in the cycle in which it is offered, a write on AW and W one cycle later; it is accepted
+    when both have taken it, so that nothing stores a write twice. With 128 data bits R passes to the reader
     in the same cycle and RREADY is always 1; wider beats are split into pieces by `WideReads`, one cycle later.
     Writes are single beats, AW and W go out independently, and any number may be outstanding.
 
