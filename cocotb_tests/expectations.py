@@ -17,14 +17,26 @@ HOST_ADDRESS = (1 << 52) - 1
 """What the response carries of an address."""
 
 
+WRAP = 2
+
+LINE = 64
+"""Bytes that an entry of level 1 may be read with."""
+
+
 class Transfer(NamedTuple):
-    """One transaction of a walk on the ``mem`` port; ``data`` of writes only."""
+    """One transaction of a walk on the ``mem`` port; ``data`` of writes only, ``line``: a wrapping read."""
 
     write: bool
     address: int
     size: int
     exclusive: bool
     data: int | None = None
+    line: bool = False
+
+
+def line_of(access: MemoryAccess, width: int) -> Transfer:
+    """The read of an entry's whole line, which begins with the beat of ``width`` bytes that has the entry."""
+    return Transfer(False, access.address & -width, LINE, False, line=width < LINE)
 
 
 def expected_transfers(accesses: Iterable[MemoryAccess]) -> list[Transfer]:
@@ -43,33 +55,47 @@ def expected_transfers(accesses: Iterable[MemoryAccess]) -> list[Transfer]:
     return transfers
 
 
-def compare_walk(found: Sequence[Transfer], accesses: Sequence[MemoryAccess]) -> str | None:
+def compare_walk(
+    found: Sequence[Transfer], accesses: Sequence[MemoryAccess], line_width: int | None = None
+) -> str | None:
     """What is wrong with the transactions of a walk that found the caches empty; None when they are the model's.
 
     The walk's own caches may spare it second-stage entries that it has read before: each second-stage walk may begin
-    further down, if every entry above has been read for an earlier address of the same request.
+    further down, if every entry above has been read for an earlier address of the same request. With a line buffer,
+    behind a port of ``line_width`` bytes, an entry of level 1 is read with its line, and what a line has brought need
+    not be read; it is read alone if the unit does not trust what the line has brought.
     """
     read: set[int] = set()
+    lines: set[int] = set()
     position, inside = 0, None
     for access in accesses:
         wanted = expected_transfers([access])
         begun = inside is not None and access.input_address == inside
-        if list(found[position : position + len(wanted)]) == wanted:
+        by_line = line_width and access.level == 1 and access.kind is AccessKind.READ
+        in_line = by_line and access.address // LINE in lines
+        line = [line_of(access, line_width)] if by_line and line_width else wanted
+        here = list(found[position : position + len(wanted)])
+        if here == line or (here == wanted and in_line):
             position += len(wanted)
             inside = access.input_address if access.structure is Structure.SECOND_STAGE else None
+        elif in_line:
+            inside = access.input_address if access.structure is Structure.SECOND_STAGE else None
         elif begun or access.structure is not Structure.SECOND_STAGE or access.address not in read:
-            return f"after {position} accesses {found[position:]}, not {wanted}"
+            return f"after {position} accesses {found[position:]}, not {line}"
         read.add(access.address)
+        if by_line:
+            lines.add(access.address // LINE)
     return f"then {found[position:]}" if position < len(found) else None
 
 
 def walk_transfers(trace: np.ndarray) -> list[Transfer]:
     """The transactions of a trace; an exclusive pair that lost counts once, however often it was tried."""
     transfers: list[Transfer] = []
-    columns = ["write", "address", "beats", "size", "lock", "data", "response"]
+    columns = ["write", "address", "beats", "size", "burst", "lock", "data", "response"]
     lost = False
-    for write, address, beats, size, lock, data, response in trace[columns].tolist():
-        transfer = Transfer(bool(write), address, (beats + 1) << size, bool(lock), data if write else None)
+    for write, address, beats, size, burst, lock, data, response in trace[columns].tolist():
+        written = data if write else None
+        transfer = Transfer(bool(write), address, (beats + 1) << size, bool(lock), written, burst == WRAP)
         if lost and not write:
             del transfers[-2:]
         lost = transfer.write and response == AxiResponse.OKAY.value

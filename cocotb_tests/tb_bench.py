@@ -222,11 +222,11 @@ async def writes_and_interrupts(dut):
     assert bench.memory.read64(0x2008) == 77
     await bench.translate([read(0x40, lane=3, beats=2, small=False)])
     trace = bench.memory.trace()
-    columns = ["write", "address", "id", "beats", "size", "lock", "data", "response"]
+    columns = ["write", "address", "id", "beats", "size", "burst", "lock", "data", "response"]
     assert trace[columns].tolist() == [
-        (1, 0x2008, 8, 0, 3, 0, 77, OKAY),
-        (1, 0x2008, 8, 0, 3, 0, 78, SLVERR),
-        (0, 0x40, 3, 1, bench.memory.beat_bytes.bit_length() - 1, 0, content(0x40), OKAY),
+        (1, 0x2008, 8, 0, 3, 1, 0, 77, OKAY),
+        (1, 0x2008, 8, 0, 3, 1, 0, 78, SLVERR),
+        (0, 0x40, 3, 1, bench.memory.beat_bytes.bit_length() - 1, 1, 0, content(0x40), OKAY),
     ]
     assert bench.memory.counters[["reads", "read_beats", "writes"]].tolist() == (1, 2, 2)
     assert bench.memory.reads_of(3) == 1

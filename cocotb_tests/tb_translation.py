@@ -16,6 +16,9 @@ from nestwalk_sim.rtl.unit import Bench, Traffic
 from .expectations import compare_answer, compare_walk, expected_record, walk_transfers
 from .session import CONFIG, MODEL, count_of, load, random_timing, rng_of, start
 
+LINE_WIDTH = CONFIG.mem_data_width // 8 if CONFIG.line_buffer_lines else None
+"""Bytes of a beat, if there is a line buffer."""
+
 SHOWN = 5
 """Problems that a failure shows."""
 
@@ -90,7 +93,7 @@ class ColdWalks(Comparison):
         begins = np.searchsorted(trace["cycle"], answers["accept_cycle"])
         ends = np.searchsorted(trace["cycle"], answers["response_cycle"])
         for request, result, begin, end in zip(requests, results, begins, ends, strict=True):
-            problem = compare_walk(walk_transfers(trace[begin:end]), result.accesses)
+            problem = compare_walk(walk_transfers(trace[begin:end]), result.accesses, LINE_WIDTH)
             if problem:
                 self.problems.append(f"{request}: {problem}")
         if (ends - begins).sum() != len(trace):

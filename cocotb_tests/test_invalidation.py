@@ -17,6 +17,7 @@ CROWDED = {
     "nested_tlb": SMALL,
     "second_stage_cache_1": SMALL,
     "second_stage_cache_2": TINY,
+    "line_buffer_lines": 4,
 }
 """Caches that are soon full and soon swept: ten thousand interleavings in a minute or two."""
 

@@ -101,6 +101,9 @@ class IommuConfig:
         Paging-structure caches: tables of level 1 and level 2 by input address.
     nested_tlb, second_stage_cache_1, second_stage_cache_2 : CacheShape or None
         Of guest-physical addresses: host pages, and second-stage tables of level 1 and level 2.
+    line_buffer_lines : int
+        Lines of 64 bytes that paging entries of level 1 are read with and kept in, half of them for each stage; a power
+        of two of at least 2, or 0 for none.
 
     Raises
     ------
@@ -153,6 +156,7 @@ class IommuConfig:
     nested_tlb: CacheShape | None = CacheShape(sets=1024, ways=1)
     second_stage_cache_1: CacheShape | None = CacheShape(sets=1024, ways=1)
     second_stage_cache_2: CacheShape | None = CacheShape(sets=512, ways=1)
+    line_buffer_lines: int = 64
 
     def __post_init__(self):
         self._check_widths()
@@ -194,6 +198,11 @@ class IommuConfig:
         for name in ("iotlb_4k", "pasid_cache"):
             require(isinstance(getattr(self, name), CacheShape), f"{name} cannot be left out")
         require(self.iotlb_1g_entries >= 0, f"iotlb_1g_entries is at least 0, not {self.iotlb_1g_entries}")
+        lines = self.line_buffer_lines
+        require(
+            lines == 0 or (_is_power_of_two(lines) and 2 <= lines <= 1024),
+            f"line_buffer_lines is 0 or a power of two from 2 to 1024, not {lines}",
+        )
 
     def _check_capabilities(self):
         def implies(feature: str, needed: str):
@@ -261,6 +270,7 @@ PRESETS: dict[str, IommuConfig] = {
         nested_tlb=CacheShape(sets=512, ways=2),
         second_stage_cache_1=CacheShape(sets=1024, ways=4),
         second_stage_cache_2=CacheShape(sets=512, ways=2),
+        line_buffer_lines=256,
     ),
     "TINY": IommuConfig(
         device_tlb=False,
@@ -280,6 +290,7 @@ PRESETS: dict[str, IommuConfig] = {
         nested_tlb=None,
         second_stage_cache_1=None,
         second_stage_cache_2=None,
+        line_buffer_lines=0,
     ),
     "FORMAL": IommuConfig(
         haw=32,
@@ -308,6 +319,7 @@ PRESETS: dict[str, IommuConfig] = {
         nested_tlb=CacheShape(sets=2, ways=1),
         second_stage_cache_1=CacheShape(sets=2, ways=1),
         second_stage_cache_2=CacheShape(sets=2, ways=1),
+        line_buffer_lines=0,
     ),
 }
 """The presets of the design contract, by name."""

@@ -15,7 +15,7 @@ REQUEST_SIGNALS = ("id", "addr", "len", "size", "burst", "lock", "cache", "prot"
 @dataclass
 class Access:
     """One access that reached memory, in the order of its effect. ``size`` in bytes; ``data`` is the value read or
-    written."""
+    written; ``line_beat`` is a beat's number in a wrapping burst, else None."""
 
     kind: str
     id: int
@@ -25,11 +25,13 @@ class Access:
     response: AxiResponse
     exclusive: bool
     cycle: int
+    line_beat: int | None = None
 
 
 @dataclass
 class Burst:
-    """A transaction under way: ``due`` is the first cycle in which its next beat may happen."""
+    """A transaction under way: ``due`` is the first cycle in which its next beat may happen; ``wraps`` within its
+    natural boundary."""
 
     id: int
     address: int
@@ -37,7 +39,14 @@ class Burst:
     size: int
     exclusive: bool
     due: int
+    wraps: bool = False
     done: int = 0
+
+    @property
+    def next_address(self) -> int:
+        """Of the next beat."""
+        address, bytes_ = self.address + self.done * self.size, self.beats * self.size
+        return self.address // bytes_ * bytes_ + address % bytes_ if self.wraps else address
 
 
 class AxiMemory:
@@ -145,11 +154,12 @@ class AxiMemory:
     def _burst(self, user, address, length, size, burst, lock, cache, prot) -> Burst:
         beats = length + 1
         assert 8 << size <= len(self.bus.rdata), "a beat is not wider than the bus"
-        assert address % (beats << size) == 0, "transfers are naturally aligned"
-        assert burst == 1
+        wraps = burst == 2
+        assert address % (1 << size if wraps else beats << size) == 0, "transfers are naturally aligned"
+        assert wraps and beats in (2, 4, 8, 16) or burst == 1
         assert prot == 0
         assert not (lock and cache & 0b1100), "exclusive accesses are not cacheable"
-        return Burst(user, address, beats, 1 << size, bool(lock), self.cycle + self.rng.choice(self.latency))
+        return Burst(user, address, beats, 1 << size, bool(lock), self.cycle + self.rng.choice(self.latency), wraps)
 
     def _answer_read(self, ctx) -> bool:
         ready = [bursts for bursts in self._reads.values() if bursts and bursts[0].due <= self.cycle]
@@ -159,7 +169,7 @@ class AxiMemory:
             return False
         bursts = self.rng.choice(ready)
         burst = bursts[0]
-        address = burst.address + burst.done * burst.size
+        address = burst.next_address
         if self.before:
             self.before("read", address)
         response = self.respond and self.respond("read", address)
@@ -173,7 +183,7 @@ class AxiMemory:
         last = burst.done == burst.beats
         if last:
             bursts.popleft()
-        self._record("read", burst, address, value, response)
+        self._record("read", burst, address, value, response, burst.done - 1 if burst.wraps else None)
         lane = address % (len(self.bus.rdata) // 8)
         # Bytes that were not asked for are noise.
         mask = (1 << 8 * burst.size) - 1 << 8 * lane
@@ -213,5 +223,6 @@ class AxiMemory:
         ctx.set(self.bus.bresp, response.value)
         return True
 
-    def _record(self, kind: str, burst: Burst, address: int, data: int, response: AxiResponse):
-        self.log.append(Access(kind, burst.id, address, burst.size, data, response, burst.exclusive, self.cycle))
+    def _record(self, kind, burst: Burst, address: int, data: int, response: AxiResponse, line_beat: int | None = None):
+        access = Access(kind, burst.id, address, burst.size, data, response, burst.exclusive, self.cycle, line_beat)
+        self.log.append(access)

@@ -43,6 +43,8 @@ FORBIDDEN = [
     ({"tag_width": 17}, "tag_width is 1 to 16, not 17"),
     ({"pasid_cache": None}, "pasid_cache cannot be left out"),
     ({"iotlb_1g_entries": -1}, "iotlb_1g_entries is at least 0, not -1"),
+    ({"line_buffer_lines": 48}, "line_buffer_lines is 0 or a power of two from 2 to 1024, not 48"),
+    ({"line_buffer_lines": 1}, "line_buffer_lines is 0 or a power of two from 2 to 1024, not 1"),
     ({"scalable_mode": False}, "first_stage needs scalable_mode"),
     ({"scalable_mode": False} | NO_FIRST_STAGE, "page_walk_snoop needs scalable_mode"),
     ({"scalable_mode": False, "page_walk_snoop": False} | NO_FIRST_STAGE, "supervisor_requests needs scalable_mode"),

@@ -24,6 +24,7 @@ NON_CACHEABLE = 0b0011
 keep from the monitor that watches the exclusive pair."""
 
 INCR = 0b01
+WRAP = 0b10
 
 
 class MemPort(wiring.Component):
@@ -37,9 +38,10 @@ class MemPort(wiring.Component):
         writers[n].done <----- by id range <------------------ B
 
     A read of up to one beat is one beat of its own size at its exact address; larger ones are INCR bursts of whole
-    beats. A read appears on AR in the cycle in which it is offered, a write on AW and W one cycle later; it is accepted
-    when both have taken it, so that nothing stores a write twice. With 128 data bits R passes to the reader
-    in the same cycle and RREADY is always 1; wider beats are split into pieces by `WideReads`, one cycle later.
+    beats, lines WRAP bursts that begin with the wanted beat. A read appears on AR in the cycle in which it is offered,
+    a write on AW and W one cycle later; it is accepted when both have taken it, so that nothing stores a write twice.
+    With 128 data bits R passes to the reader in the same cycle and RREADY is always 1; wider beats are split into
+    pieces by `WideReads`, one cycle later.
     Writes are single beats, AW and W go out independently, and any number may be outstanding.
 
     Parameters
@@ -97,10 +99,10 @@ class MemPort(wiring.Component):
         m.d.comb += [
             mem.arvalid.eq(request.valid),
             mem.arid.eq(request.p.id),
-            mem.araddr.eq(request.p.address),
+            mem.araddr.eq(self._start(request.p, beat)),
             mem.arsize.eq(Mux(size > beat, beat, size)),
             mem.arlen.eq(Mux(size == 6, (64 >> beat) - 1, Mux(size == 5, (32 >> beat) - 1 if beat < 5 else 0, 0))),
-            mem.arburst.eq(INCR),
+            mem.arburst.eq(Mux(request.p.line, WRAP, INCR) if self._cfg.line_buffer_lines and beat < 6 else INCR),
             mem.arlock.eq(request.p.exclusive),
             mem.arcache.eq(Mux(request.p.exclusive, NON_CACHEABLE, CACHEABLE)),
             request.ready.eq(mem.arready),
@@ -135,6 +137,12 @@ class MemPort(wiring.Component):
             ]
         for reader, ids in zip(self.readers, self._reader_ids, strict=True):
             m.d.comb += [reader.data.valid.eq(piece_valid & within(piece.id, ids)), reader.data.payload.eq(piece)]
+
+    def _start(self, read, beat: int) -> Value:
+        """Where the burst begins: a line's at the beginning of a beat."""
+        if not self._cfg.line_buffer_lines:
+            return read.address
+        return Cat(read.address[:beat] & ~read.line.replicate(beat), read.address[beat:])
 
     def _write(self, m: Module):
         mem = self.mem

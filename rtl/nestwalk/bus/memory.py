@@ -54,18 +54,21 @@ class MemoryRead(data.StructLayout):
     """A read of one naturally aligned structure.
 
     Members: ``id`` names the reader, ``address`` (bytes) is aligned to the size, ``size`` is log2 of the bytes (3 to
-    6), and
-    ``exclusive`` asks for an AXI exclusive read (size 3 only).
+    6), and ``exclusive`` asks for an AXI exclusive read (size 3 only). ``line`` (with a line buffer, size 6 only): the
+    address may be that of any 8 bytes, and the piece with these comes first.
     """
 
     def __init__(self, cfg: IommuConfig):
-        super().__init__({"id": cfg.id_width, "address": cfg.haw, "size": 3, "exclusive": 1})
+        line = {"line": 1} if cfg.line_buffer_lines else {}
+        super().__init__({"id": cfg.id_width, "address": cfg.haw, "size": 3, "exclusive": 1} | line)
 
 
 class MemoryReadData(data.StructLayout):
     """One 16-byte piece of a structure, lowest address first; pieces of different ids may interleave.
 
-    A structure of 8 bytes comes in the half of ``data`` that its address[3] names. ``last`` marks the last piece.
+    A structure of 8 bytes comes in the half of ``data`` that its address[3] names. ``last`` marks the last piece. After
+    the first one of a ``line`` those at higher addresses follow, and then those from the line's beginning; with a port
+    of 256 bits those of each half of the line stay together, so that the nth piece is the first one's number XOR n.
     """
 
     def __init__(self, cfg: IommuConfig):

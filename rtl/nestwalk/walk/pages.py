@@ -91,6 +91,8 @@ class PageStep(wiring.Component):
         Setting its bits failed.
     guest_page : Out
         In the same cycle: the page that a first-stage entry leads to, which is guest-physical under nesting.
+    target, target_second : Out(haw), Out(1)
+        In the same cycle: the address that the entry leads to, and whether a second-stage entry lies there, if any.
     decision : Out(Decision)
         One cycle later, as the others below.
     expected, mask : Out(64)
@@ -99,6 +101,9 @@ class PageStep(wiring.Component):
         The slot's new ``address``, if it changes.
     sets_leaf : Out(1)
         ``expected`` is the slot's new ``leaf``.
+    doubtful : Out(1)
+        What follows, or what may follow later, depends on something that software may grant or set without an
+        invalidation: only an entry that comes straight from memory may say so.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -115,12 +120,15 @@ class PageStep(wiring.Component):
                 "error": In(1),
                 "update_failed": In(1),
                 "guest_page": Out(cfg.page_bits),
+                "target": Out(cfg.haw),
+                "target_second": Out(1),
                 "decision": Out(Decision(cfg)),
                 "expected": Out(64),
                 "mask": Out(64),
                 "next_address": Out(cfg.haw),
                 "sets_address": Out(1),
                 "sets_leaf": Out(1),
+                "doubtful": Out(1),
             }
         )
 
@@ -148,6 +156,7 @@ class PageStep(wiring.Component):
         entry = FirstStageEntry(seen.value)
         self._accessed, self._dirty = entry.a & (entry.ea | ~space.eafe), entry.d
         self._choose = Signal(_Choice)
+        self._lacks = Signal()  # bits that are not set yet, or the right to set them
         m.d.comb += [
             decision.progress.eq(progress),
             decision.cached.eq(1),
@@ -158,6 +167,9 @@ class PageStep(wiring.Component):
             self.next_address.eq(seen.target),
             self.sets_address.eq(first | (decision.action == Action.UPDATE)),
             self.sets_leaf.eq(first),
+            self.doubtful.eq(
+                self._lacks | (decision.action == Action.FAULT) | (decision.action == Action.UPDATE),
+            ),
         ]
         with m.If(first):
             self._first_stage(m)
@@ -195,7 +207,7 @@ class PageStep(wiring.Component):
         # The guest caches stand in for an entry above the top level too.
         next_index = one_of([(level == n + 1, source[3 + 9 * n : 12 + 9 * n]) for n in range(1, 6)])
         output = page_address(page, source, level)[: cfg.haw]
-        target = Signal(cfg.haw)
+        target, final = self.target, progress.phase == Phase.SECOND_STAGE_FINAL
         # In the table of the top level, which is 3 at least: bits of the guest-physical page.
         page_as_address = Cat(C(0, 12), page, C(0, 57 - cfg.haw))
         top_index = one_of([(second_top == n, page_as_address[3 + 9 * n : 12 + 9 * n]) for n in (3, 4, 5)])
@@ -206,6 +218,7 @@ class PageStep(wiring.Component):
         m.d.comb += [
             level.eq(Mux(is_first, progress.first_level, progress.second_level)),
             target.eq(Mux(leaf, output, Cat(C(0, 3), next_index, page))),
+            self.target_second.eq(final | ((progress.phase == Phase.SECOND_STAGE_TABLE) & ~leaf)),
             self.guest_page.eq(self._guest_page(first)),
         ]
         m.d.sync += [
@@ -267,7 +280,11 @@ class PageStep(wiring.Component):
                 (updates & ~may_set, Mux(space.pwsnp, R.SFS_8, R.SFS_9)),
             ],
         )
-        m.d.comb += [self._choose.entry.eq(updates), self._choose.second_root.eq(~updates & nested)]
+        m.d.comb += [
+            self._lacks.eq(sets_bits),
+            self._choose.entry.eq(updates),
+            self._choose.second_root.eq(~updates & nested),
+        ]
         with m.If(~faulty):
             goes_on = Mux(nested, Action.LOOKUP_GUEST, Mux(seen.leaf, Action.GRANT, Action.READ_ENTRY))
             m.d.comb += Value.cast(decision.action).eq(Mux(updates, Action.UPDATE, goes_on))
@@ -322,6 +339,7 @@ class PageStep(wiring.Component):
             ],
         )
         m.d.comb += [
+            self._lacks.eq(~final & ~write),
             self._choose.entry.eq(updates),
             after.second_read.eq(read),
             after.second_write.eq(write),

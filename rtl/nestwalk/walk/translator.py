@@ -58,7 +58,7 @@ class Translator(wiring.Component):
     faults : Out(stream of FaultEvent)
     read, update_read : Out(MemoryReadSignature)
     update_write : Out(MemoryWriteSignature)
-    iotlb_lookup, iotlb_hit, iotlb_filled, iotlb_evicted, walk_started : Out(1)
+    iotlb_lookup, iotlb_hit, iotlb_filled, iotlb_evicted, walk_started, line_lookup, line_hit, line_filled : Out(1)
         Pulses for counters.
     """
 
@@ -81,6 +81,9 @@ class Translator(wiring.Component):
                 "iotlb_filled": Out(1),
                 "iotlb_evicted": Out(1),
                 "walk_started": Out(1),
+                "line_lookup": Out(1),
+                "line_hit": Out(1),
+                "line_filled": Out(1),
             }
         )
 
@@ -108,6 +111,8 @@ class Translator(wiring.Component):
         for name in ("iotlb_lookup", "iotlb_hit", "iotlb_filled", "iotlb_evicted"):
             m.d.comb += getattr(self, name).eq(getattr(lookup, name))
         m.d.comb += self.walk_started.eq(walker.started)
+        for name in ("line_lookup", "line_hit", "line_filled"):
+            m.d.comb += getattr(self, name).eq(getattr(walker, name))
         self._elaborate_invalidations(m, lookup, walker)
         return m
 

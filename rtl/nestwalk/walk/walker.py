@@ -1,6 +1,6 @@
 """The walker: many walks over one pair of step datapaths."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -22,6 +22,7 @@ from ..lookup.pipeline import optional_fills
 from ..lookup.structure_caches import structure_shapes
 from .address import one_of
 from .guests import GuestAnswer, Guests, guest_fill
+from .line_buffer import LineBuffer
 from .overtake import overtakes
 from .owner import RootOwner
 from .pages import PageStep
@@ -51,6 +52,7 @@ class _Event(data.StructLayout):
                 "update_failed": 1,
                 "invalidating": 1,
                 "is_guest": 1,  # the guest caches stand in for a second-stage entry
+                "buffered": 1,  # the entry came with a line, some time ago
             }
         )
 
@@ -62,13 +64,17 @@ class Walker(wiring.Component):
 
         miss ──────────────────────┐
         read.data ─┬> structures ──┤   slot state (LUT RAM)
-                   └> entries ─────┼─> select ──> look ──> decide ─┬─> read.request (queue)
+                   └> entries ─────┼─> select ──> look ──> decide ─┬─> read.request (queue, or line buffer)
+        line buffer ───────────────┤
         update.response ───────────┤      │   TableStep, PageStep   ├─> update.request
         overtake ──────────────────┘      └── new state <───────────┼─> results: response, fault, fill
                                                                     └─> context_fill, pasid_fill
 
     A slot has one thing outstanding at any time, so every queue has room for one item of each slot and the step
     pipeline never stalls; a read's data leads to the next read two cycles later at ``read.request``.
+
+    An entry from the line buffer may be older than the last change that needs no invalidation. Where that could make a
+    difference it is read again from memory, and decided upon anew.
 
     An invalidation overtakes a walk that may have read what it covers: the walk finishes and answers, but fills no
     cache. ``overtake`` compares all slots, one a cycle; no walk starts until it falls again.
@@ -105,6 +111,8 @@ class Walker(wiring.Component):
         Slots in use, for counters.
     started : Out(1)
         Pulse for each walk begun.
+    line_lookup, line_hit, line_filled : Out(1)
+        Pulses of the line buffer.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -129,6 +137,9 @@ class Walker(wiring.Component):
                 "drained": Out(1),
                 "walks": Out(range(self.cfg.walk_slots + 1)),
                 "started": Out(1),
+                "line_lookup": Out(1),
+                "line_hit": Out(1),
+                "line_filled": Out(1),
             }
         )
 
@@ -136,7 +147,8 @@ class Walker(wiring.Component):
         m = Module()
         cfg = self.cfg
         m.submodules.structures = self._structures = StructureReader(cfg)
-        m.submodules.reads = self._reads = Queue(MemoryRead(cfg), self.cfg.walk_slots)
+        self._lines = LineBuffer(cfg) if cfg.line_buffer_lines else None
+        m.submodules.reads = self._reads = self._lines or Queue(MemoryRead(cfg), self.cfg.walk_slots)
         m.submodules.tables = self._tables = TableStep(cfg)
         m.submodules.pages = self._pages = PageStep(cfg)
         m.submodules.results = self._results = WalkResults(cfg)
@@ -195,8 +207,12 @@ class Walker(wiring.Component):
         if self._guests is not None:
             answer = self._guests.answer
             offered["guest"] = (answer.valid, answer.payload.slot)
+        shown, is_line = C(1), C(0)
+        if self._lines is not None:
+            offered["line"] = (self._lines.hit.valid, self._lines.hit.payload.slot)
+            shown = self._lines.shown
         self._takes, earlier = {}, Value.cast(0)
-        for name in ("entry", "structure", "updated", "guest", "mark", "start"):
+        for name in ("entry", "structure", "line", "updated", "guest", "mark", "start"):
             if name in offered:
                 self._takes[name] = takes = Signal(name=f"takes_{name}")
                 m.d.comb += takes.eq(offered[name][0] & ~earlier)
@@ -205,6 +221,9 @@ class Walker(wiring.Component):
         is_guest = takes.get("guest", Value.cast(0))
         if self._guests is not None:
             m.d.comb += self._guests.answer.ready.eq(takes["guest"])
+        if self._lines is not None:
+            is_line = takes["line"]
+            m.d.comb += self._lines.hit.ready.eq(is_line)
         m.d.comb += [
             updated.ready.eq(takes["updated"]),
             self._mark_taken.eq(takes["mark"]),
@@ -212,13 +231,14 @@ class Walker(wiring.Component):
             self.started.eq(takes["start"]),
             chosen.slot.eq(one_of([(taken, offered[name][1]) for name, taken in takes.items()])),
             chosen.is_table.eq(takes["structure"] | takes["start"]),
-            chosen.is_page.eq(takes["entry"] | takes["updated"] | is_guest),
+            chosen.is_page.eq((takes["entry"] & shown) | is_line | takes["updated"] | is_guest),
             chosen.is_mark.eq(takes["mark"]),
             chosen.begins.eq(takes["start"]),
             chosen.error.eq(takes["entry"] & failed),
             chosen.update_failed.eq(takes["updated"] & updated.payload.failed),
             chosen.invalidating.eq(takes["start"] & self.invalidating),
             chosen.is_guest.eq(is_guest),
+            chosen.buffered.eq(is_line),
         ]
         m.d.sync += self._event.eq(chosen)
         self._begin(m, free)
@@ -309,6 +329,8 @@ class Walker(wiring.Component):
             with m.If(taken):
                 level = Mux(guest.hit, guest.level, (space.second_levels + 3)[:3])
                 m.d.sync += self._state["progress"].second_level.eq(level)
+        if self._lines is not None:
+            values.append((self._takes["line"], self._lines.hit.payload.value))
         m.d.sync += [
             self._space_known.eq(self._known.bit_select(chosen.slot, 1)),
             self._value.eq(one_of(values)),
@@ -362,6 +384,8 @@ class Walker(wiring.Component):
                 self._guests.key.domain_id.eq(Mux(event.is_table, domain, state["space"].domain_id)),
                 self._guests.key.page.eq(Mux(event.is_table, first_root, pages.guest_page)),
             ]
+        if self._lines is not None:
+            self._look_for_line(m)
         # A walk that begins without its address space may turn out to be of any domain.
         space = Signal(AddressSpace(self.cfg))
         m.d.comb += space.eq(Mux(event.is_table, tables.now_space.as_value(), state["space"].as_value()))
@@ -375,12 +399,43 @@ class Walker(wiring.Component):
             self._covered.eq(overtakes(self.cfg, self.invalidation, state["request"], space, known)),
         ]
 
+    def _look_for_line(self, m):
+        """Look up the entry that follows if that is one of level 1, from a table's entry or from the known table."""
+        lines, event, pages = self._lines, self._event, self._pages
+        table, second = C(0, 0), self._tables.now_space.mode == TranslationMode.SECOND_STAGE
+        if structure_shapes(self.cfg):
+            table = self._beginning.hint.table
+        known = Cat(C(0, 3), self._state["request"].address[12:21], table)
+        m.d.comb += [
+            lines.candidate.eq(Mux(event.is_table, known, pages.target)),
+            lines.candidate_second.eq(Mux(event.is_table, second, pages.target_second)),
+            lines.flush.eq(self.overtake),
+        ]
+
+    def _read_lines(self, m, progress, reads_entry):
+        """Entries of level 1 may come from lines, except one that changed while its bits were to be set."""
+        lines = self._lines
+        first = progress.phase == Phase.FIRST_STAGE
+        lowest = Mux(first, progress.first_level, progress.second_level) == 1
+        changed = self._is_page & (self._before.phase == Phase.UPDATE)
+        m.d.comb += [
+            lines.wanted.eq(reads_entry & lowest & ~changed),
+            lines.again.eq(self._again),
+            self.line_lookup.eq(lines.looked_up),
+            self.line_hit.eq(lines.found),
+            self.line_filled.eq(lines.filled),
+        ]
+
     def _decide(self, m):
         """Act on the decision: new state, next read, update or result."""
         cfg, second, tables, pages = self.cfg, self._second, self._tables, self._pages
         decision, is_table = Signal(Decision(cfg)), self._second.is_table
         m.d.comb += decision.eq(Mux(is_table, tables.decision.as_value(), pages.decision.as_value()))
-        acts = is_table | second.is_page
+        self._again, self._is_page = Signal(), Signal()
+        if self._lines is not None:
+            m.d.comb += self._again.eq(second.buffered & pages.doubtful)
+        m.d.comb += self._is_page.eq(second.is_page & ~self._again)
+        acts = is_table | self._is_page
         action = decision.action
         asks_guest = action == Action.LOOKUP_GUEST
         reads_entry = acts & ((action == Action.READ_ENTRY) | asks_guest)
@@ -389,6 +444,8 @@ class Walker(wiring.Component):
             reads_entry = acts & ((action == Action.READ_ENTRY) | (action == Action.LOOKUP_GUEST)) & ~asks_guest
             m.d.comb += [self._guests.wanted.eq(acts & asks_guest), self._guests.slot.eq(second.slot)]
         self._write_state(m, decision, acts, reads_entry)
+        if self._lines is not None:
+            self._read_lines(m, decision.progress, reads_entry)
 
         with m.If(tables.known):
             m.d.sync += self._known.bit_select(second.slot, 1).eq(1)
@@ -396,11 +453,12 @@ class Walker(wiring.Component):
         with m.If((second.is_mark | second.invalidating) & self._covered):
             m.d.sync += self._overtaken.bit_select(second.slot, 1).eq(1)
 
-        reads, expected, update = self._reads.i, self._structures.expected, self.update_request
+        reads = self._reads.i if self._lines is None else self._lines.read
+        expected, update = self._structures.expected, self.update_request
         structure = is_table & (action == Action.READ_STRUCTURE)
         sizes = [(tables.kind == kind, Value.cast(log2)) for kind, log2 in STRUCTURE_SIZES.items()]
         m.d.comb += [
-            reads.valid.eq(structure | reads_entry),
+            reads.valid.eq(structure | reads_entry | self._again),
             reads.payload.id.eq(Mux(structure, MemoryIds(cfg).structures, second.slot)),
             reads.payload.address.eq(decision.address),
             reads.payload.size.eq(Mux(structure, one_of(sizes), 3)),
@@ -410,7 +468,7 @@ class Walker(wiring.Component):
             expected.payload.upper.eq(
                 Mux(tables.kind == StructureKind.DIRECTORY, decision.address[3], self._upper_half())
             ),
-            update.valid.eq(second.is_page & (action == Action.UPDATE)),
+            update.valid.eq(self._is_page & (action == Action.UPDATE)),
             update.payload.slot.eq(second.slot),
             update.payload.address.eq(decision.address),
             update.payload.expected.eq(pages.expected),
@@ -420,7 +478,7 @@ class Walker(wiring.Component):
 
     def _write_state(self, m, decision, acts, reads_entry):
         """The slot's new state, of which each part is written only where it changes."""
-        tables, pages, is_table, is_page = self._tables, self._pages, self._second.is_table, self._second.is_page
+        tables, pages, is_table, is_page = self._tables, self._pages, self._second.is_table, self._is_page
         progress = Signal(Progress)
         m.d.comb += [progress.eq(decision.progress), progress.upper.eq(decision.address[3])]
         writes = {
@@ -460,7 +518,7 @@ class Walker(wiring.Component):
             results.late.eq(late),
             results.drop_fills.eq(self.overtake),
         ]
-        reads_page = second.is_page & (decision.action == Action.READ_ENTRY)
+        reads_page = self._is_page & (decision.action == Action.READ_ENTRY)
         if structure_shapes(self.cfg):
             self._keep_structure(m, decision, reads_page)
         if self._guests is not None:
@@ -502,7 +560,11 @@ class Walker(wiring.Component):
         ]
 
     def _connect(self, m):
-        wiring.connect(m, self._reads.o, wiring.flipped(self.read.request))
+        if self._lines is None:
+            wiring.connect(m, self._reads.o, wiring.flipped(self.read.request))
+        else:
+            wiring.connect(m, self._lines.request, wiring.flipped(self.read.request))
+            wiring.connect(m, wiring.flipped(self.read.data), self._lines.data)
         wiring.connect(m, self._results.response, wiring.flipped(self.response))
         wiring.connect(m, self._results.faults, wiring.flipped(self.faults))
         wiring.connect(m, self._results.iotlb_fill, wiring.flipped(self.iotlb_fill))

@@ -21,8 +21,12 @@ def make_port(mem_data_width: int) -> MemPort:
     return MemPort(cfg, readers=READERS, writers=WRITERS)
 
 
-def expected_pieces(memory: AxiMemory, address: int, size: int) -> list[int]:
+def expected_pieces(memory: AxiMemory, address: int, size: int, line: bool, width: int) -> list[int]:
     """What a reader gets, with the bytes that it did not ask for cleared."""
+    if line:
+        first, start = address >> 4 & 3, address & -64
+        numbers = [first ^ n if width == 256 else (first + n) % 4 for n in range(4)]
+        return [memory.read(start + 16 * number, 16) for number in numbers]
     if size < 4:
         return [memory.read(address, 1 << size) << 8 * (address % 16)]
     return [memory.read(address + offset, 16) for offset in range(0, 1 << size, 16)]
@@ -45,11 +49,13 @@ def test_reads_of_all_sizes(mem_data_width, rng):
                 await ctx.tick().repeat(rng.choice([1, 1, 1, 9]))
                 user = rng.choice(READERS[index])
                 size = rng.choice([2, 3, 3, 4, 5, 6, 6])
-                address = PAGE + (rng.randrange(4096) & -(1 << size))
+                line = size == 6 and rng.random() < 0.5
+                address = PAGE + (rng.randrange(4096) & -(8 if line else 1 << size))
                 response = AxiResponse.SLVERR if address & -64 in failing else AxiResponse.OKAY
-                pieces = expected_pieces(memory, address, size)
+                pieces = expected_pieces(memory, address, size, line, mem_data_width)
                 outstanding[user].append((address, size, response, pieces))
-                await send(ctx, dut.readers[index].request, {"id": user, "address": address, "size": size})
+                read = {"id": user, "address": address, "size": size, "line": line}
+                await send(ctx, dut.readers[index].request, read)
 
         return request
 

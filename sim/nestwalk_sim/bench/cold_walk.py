@@ -27,6 +27,9 @@ CONSTANT = 8
 
 LATENCIES = (1, 30, 100)
 
+WRAP = 2
+"""AxBURST of the reads of whole lines."""
+
 
 class Case(NamedTuple):
     """A kind of translation.
@@ -140,6 +143,11 @@ def build(case: Case, platform: Platform) -> Requests:
     return Requests(record, np.array([host + offset], np.uint64))
 
 
+def awaited_beats(reads: np.ndarray) -> np.ndarray:
+    """Beats after the first of each read (`ACCESS` records) that a walk waits for: the first one of a line will do."""
+    return np.where(reads["burst"] == WRAP, 0, reads["beats"]).astype(int)
+
+
 class Phases(NamedTuple):
     """Where the cycles of a walk go.
 
@@ -148,7 +156,7 @@ class Phases(NamedTuple):
     start : int
         From the acceptance of the request to that of its first read.
     between : list of int
-        From the last beat of each read to the acceptance of the next.
+        From the last beat of each read to the acceptance of the next; of a line it is the first beat that counts.
     end : int
         From the last beat of the last read to the valid response.
     """
@@ -160,7 +168,7 @@ class Phases(NamedTuple):
     @classmethod
     def of(cls, timing: Timing, reads: np.ndarray, latency: int) -> "Phases":
         """Split the time of one request by the reads (`ACCESS` records) of its walk."""
-        last_beats = reads["cycle"].astype(int) + latency + reads["beats"]
+        last_beats = reads["cycle"].astype(int) + latency + awaited_beats(reads)
         between = reads["cycle"][1:].astype(int) - last_beats[:-1]
         start = int(reads["cycle"][0]) - int(timing.accepted[0])
         return cls(start, between.tolist(), int(timing.answered[0]) - int(last_beats[-1]))
@@ -180,7 +188,7 @@ def measure(timing: Timing, trace: np.ndarray, latency: int) -> Walk:
     during = (trace["cycle"] >= timing.accepted[0]) & (trace["cycle"] <= timing.answered[0]) & (trace["write"] == 0)
     reads: np.ndarray = trace[during]
     cycles = int(timing.latencies[0])
-    overhead = cycles - len(reads) * latency - int(reads["beats"].sum()) - CONSTANT
+    overhead = cycles - len(reads) * latency - int(awaited_beats(reads).sum()) - CONSTANT
     return Walk(cycles, len(reads), max(overhead, 0) / len(reads), Phases.of(timing, reads, latency))
 
 

@@ -64,14 +64,15 @@ ACCESS = np.dtype(
         ("write", "u1"),
         ("beats", "u1"),
         ("size", "u1"),
+        ("burst", "u1"),
         ("lock", "u1"),
         ("response", "u1"),
     ],
     align=True,
 )
 """One transaction on the ``mem`` port. ``cycle`` is that of its address, ``beats`` their number less one (AxLEN),
-``size`` AxSIZE, ``data`` the first 8 bytes read or written (fewer for a smaller ``size``), ``response`` the worst of
-its beats, 255 while there is none."""
+``size`` AxSIZE, ``burst`` AxBURST, ``data`` the first 8 bytes read or written (fewer for a smaller ``size``),
+``response`` the worst of its beats, 255 while there is none."""
 
 MEMORY_KNOBS = np.dtype(
     [

@@ -143,8 +143,11 @@ class AxiMemory {
         const uint64_t bytes = uint64_t(a.beats + 1) << a.size;
         const std::string name = std::string("mem: ") + channel;
         if ((1u << a.size) > DATA_BYTES) violation_(name + "SIZE is wider than the bus");
-        if (a.burst != 1) violation_(name + "BURST is not INCR");
-        if (a.address % SparseMemory::page_bytes + bytes > SparseMemory::page_bytes)
+        if (a.burst != INCR && a.burst != WRAP) violation_(name + "BURST is neither INCR nor WRAP");
+        if (a.burst == WRAP && (bytes & (bytes - 1) || a.beats < 1 || a.beats > 15 || a.address % (1u << a.size)))
+            violation_(name + " wrapping burst of a length that AXI forbids, or not aligned: " + std::to_string(a.beats + 1) +
+                       " beats of " + std::to_string(1u << a.size) + " bytes from " + std::to_string(a.address));
+        if (a.burst == INCR && a.address % SparseMemory::page_bytes + bytes > SparseMemory::page_bytes)
             violation_(name + " burst crosses a 4 KiB boundary");
         if (a.lock && (bytes > 128 || (bytes & (bytes - 1)) || a.address % bytes))
             violation_(name + " exclusive access is not aligned to its size");
@@ -166,6 +169,13 @@ class AxiMemory {
         reads_.push_back(std::move(read));
     }
 
+    static uint64_t beat_address(const AddressChannel& a, unsigned index) {
+        const uint64_t size = uint64_t(1) << a.size, first = a.address & ~(size - 1);
+        if (a.burst != WRAP) return first + index * size;
+        const uint64_t bytes = (a.beats + 1) * size;
+        return (first & ~(bytes - 1)) + (first + index * size) % bytes;
+    }
+
     // One beat per cycle and read, from its acceptance on, for those that are not sampled when they are driven.
     void sample_reads() {
         if (!unsampled_) return;
@@ -176,7 +186,7 @@ class AxiMemory {
     void sample(Read& read) {
         const unsigned index = read.sampled.size();
         const unsigned size = 1u << read.address.size;
-        const uint64_t address = (read.address.address & ~uint64_t(size - 1)) + uint64_t(index) * size;
+        const uint64_t address = beat_address(read.address, index);
         SampledBeat beat;
         beat.data.fill(poison);
         uint8_t* lane = beat.data.data() + address % DATA_BYTES;
@@ -354,13 +364,14 @@ class AxiMemory {
         size_t index = no_trace;
         if (knobs.trace) {
             index = trace.size();
-            trace.push_back({now, a.address, 0, a.id, write, a.beats, a.size, a.lock, NO_RESPONSE});
+            trace.push_back({now, a.address, 0, a.id, write, a.beats, a.size, a.burst, a.lock, NO_RESPONSE});
         }
         if (write) write_traces_.push_back(index);
         return index;
     }
 
     static constexpr uint8_t poison = 0xa5;  // lanes that carry nothing look like present entries
+    static constexpr uint8_t INCR = 1, WRAP = 2;
     static constexpr size_t no_trace = ~size_t(0);
 
     SparseMemory& memory_;

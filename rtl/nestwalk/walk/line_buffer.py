@@ -1,0 +1,307 @@
+"""The line buffer: paging entries that came with the 64 bytes of an earlier read."""
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from ..bus.axi import AxiResponse
+from ..bus.memory import MemoryRead, MemoryReadData
+from ..bus.queue import Queue
+from ..config import IommuConfig
+
+__all__ = ["BufferedEntry", "LineBuffer"]
+
+PIECES = 4
+"""16-byte pieces of a line."""
+
+LOG2_LINE = 6
+
+
+class BufferedEntry(data.StructLayout):
+    """An 8-byte entry for the walk ``slot``."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"slot": range(cfg.walk_slots), "value": 64})
+
+
+class _Waiting(data.StructLayout):
+    """A read that waits for memory; ``again``: its address is that of the slot's last entry from a line."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"read": MemoryRead(cfg), "again": 1})
+
+
+class _Arriving(data.StructLayout):
+    """What is known of a line under way: how many pieces have come, and whether one of them had an error."""
+
+    def __init__(self):
+        super().__init__({"pieces": exact_log2(PIECES), "failed": 1})
+
+
+def one_hot(m: Module, number: Value, enable: Value, count: int) -> list[Value]:
+    """Which of ``count`` things ``number`` names, if ``enable``: decoded in two halves, which are small."""
+    low_bits = len(number) // 2
+    low, high = number[:low_bits], number[low_bits:]
+    columns, rows = Signal(1 << low_bits), Signal(1 << len(high))
+    m.d.comb += [columns[place].eq(low == place) for place in range(len(columns))]
+    m.d.comb += [rows[place].eq(enable & (high == place)) for place in range(len(rows))]
+    return [columns[place % len(columns)] & rows[place // len(columns)] for place in range(count)]
+
+
+class LineBuffer(wiring.Component):
+    """Holds reads until memory takes them, and answers those of entries whose line it has.
+
+    ::
+
+        candidate ──> [tags, lines: block RAM] ──> compare ──hit──> hit
+                                                      │ └─ recalls the read
+        read ──> Queue ───────────────────────────────v──> request
+                                                  line (4 pieces, the one with the entry first)
+        data ──> first piece: shown; all of them ──> [lines] ──last──> valid
+
+    The look-up runs beside the walk's step, so that a read that misses goes out no later: the candidate is looked up
+    while the step looks at the entry before, compared while it decides, and a hit then takes its read back from the
+    queue. A read that misses brings its whole line. The line becomes valid one cycle after its last piece, unless a
+    piece failed, ``flush`` was high or another read took its place meanwhile. The line of a slot whose former line is
+    still arriving is not kept.
+
+    Half of the lines are for entries of each stage, so that a walk's two last entries never compete; each half is
+    direct-mapped. An entry is as old as its line: whoever uses it must be content with any value since the last
+    ``flush``, or read it ``again``.
+
+    Parameters
+    ----------
+    cfg : IommuConfig
+        With ``line_buffer_lines``.
+
+    Attributes
+    ----------
+    candidate : In(haw)
+        Every cycle: address of the entry that may be wanted next.
+    candidate_second : In(1)
+        It is a second-stage entry.
+    read : In(stream of MemoryRead)
+        Never refused, a slot has one read outstanding.
+    wanted : In(1)
+        ``read`` is that of the candidate of the cycle before, and a line may answer it.
+    again : In(1)
+        ``read`` is that of the last entry that its slot ``wanted``, from memory; its address means nothing.
+    request : Out(stream of MemoryRead)
+    data : In(stream of MemoryReadData)
+    shown : Out(1)
+        In the same cycle: ``data``, if of a paging entry, is what was asked for, and not a further piece of its line.
+    hit : Out(stream of BufferedEntry)
+        Two cycles after its read at the earliest.
+    flush : In(1)
+        Forget all lines, those that are under way too.
+    looked_up, found, filled : Out(1)
+        Pulses for counters.
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        self.cfg = cfg
+        self._lines = cfg.line_buffer_lines
+        self._index_bits = exact_log2(self._lines)
+        super().__init__(
+            {
+                "candidate": In(cfg.haw),
+                "candidate_second": In(1),
+                "read": In(stream.Signature(MemoryRead(cfg))),
+                "wanted": In(1),
+                "again": In(1),
+                "request": Out(stream.Signature(MemoryRead(cfg))),
+                "data": In(stream.Signature(MemoryReadData(cfg), always_ready=True)),
+                "shown": Out(1),
+                "hit": Out(stream.Signature(BufferedEntry(cfg))),
+                "flush": In(1),
+                "looked_up": Out(1),
+                "found": Out(1),
+                "filled": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        slots = self.cfg.walk_slots
+        # What a row returns that is written in the same cycle is undefined; such a line is not valid.
+        block = {"init": [], "attrs": {"no_rw_check": 1}}
+        m.submodules.tags = self._tags = memory.Memory(shape=self.cfg.haw - LOG2_LINE, depth=self._lines, **block)
+        self._halves = [memory.Memory(shape=64, depth=self._lines * PIECES, **block) for _ in range(2)]
+        m.submodules.lower, m.submodules.upper = self._halves
+        self._valid = Signal(self._lines)
+        self._arriving, self._stale = Signal(slots), Signal(slots)
+        self._look_up(m)
+        self._wait(m)
+        self._take_place(m)
+        self._arrive(m)
+        return m
+
+    def _index(self, address: Value, second: Value) -> Value:
+        """The line's place: neighbours in a table have neighbouring ones, tables do not all begin at the same."""
+        line = address[LOG2_LINE:]
+        bits = self._index_bits - 1
+        return Cat(line[:bits] ^ line[6 : 6 + bits], second)
+
+    def _look_up(self, m: Module):
+        """Read the candidate's line and compare it; a hit is kept until the walk takes it."""
+        index = Signal(self._index_bits)
+        m.d.comb += index.eq(self._index(self.candidate, self.candidate_second))
+        # The output registers of the RAM are registers of ours: so the tools heed ``no_rw_check``.
+        tag_port, ports = self._tags.read_port(domain="comb"), [half.read_port(domain="comb") for half in self._halves]
+        tag = Signal(self.cfg.haw - LOG2_LINE, reset_less=True)
+        halves = [Signal(64, name=name, reset_less=True) for name in ("lower", "upper")]
+        m.d.comb += tag_port.addr.eq(index)
+        m.d.sync += tag.eq(tag_port.data)
+        for port, half in zip(ports, halves, strict=True):
+            m.d.comb += port.addr.eq(Cat(self.candidate[4:LOG2_LINE], index))
+            m.d.sync += half.eq(port.data)
+        self._address = Signal(self.cfg.haw - 3, reset_less=True)  # of the candidate, in entries
+        self._place = Signal(self._index_bits, reset_less=True)
+        m.d.sync += [self._address.eq(self.candidate[3:]), self._place.eq(index)]
+
+        self._held, self._recalled, taken = Signal(), Signal(), Signal()
+        hit = Signal(BufferedEntry(self.cfg), reset_less=True)
+        self._was_valid = self._valid.bit_select(self._place, 1)
+        same = tag == self._address[LOG2_LINE - 3 :]
+        m.d.comb += [
+            taken.eq(self.hit.valid & self.hit.ready),
+            self.looked_up.eq(self.read.valid & self.wanted),
+            self.found.eq(self.looked_up & self._was_valid & same & (~self._held | taken)),
+            self.hit.valid.eq(self._held & self._recalled),
+            self.hit.payload.eq(hit),
+        ]
+        with m.If(~self._held | taken):
+            m.d.sync += [
+                self._held.eq(self.found),
+                self._recalled.eq(0),
+                hit.slot.eq(self.read.payload.id),
+                hit.value.eq(Mux(self._address[0], halves[1], halves[0])),
+            ]
+
+    def _wait(self, m: Module):
+        """Queue the reads, and take back that of the hit."""
+        cfg = self.cfg
+        m.submodules.queue = queue = Queue(_Waiting(cfg), cfg.walk_slots)
+        m.submodules.last = last = memory.Memory(shape=cfg.haw - 3, depth=cfg.walk_slots, init=[])
+        write, read = last.write_port(), last.read_port(domain="comb")
+        enters, leaves, recalls = queue.i.payload, queue.o.payload, Signal()
+        of_entry = Cat(C(0, 3), read.data)
+        m.d.comb += [
+            write.addr.eq(self.read.payload.id),
+            write.data.eq(self._address),
+            write.en.eq(self.looked_up),
+            queue.i.valid.eq(self.read.valid),
+            self.read.ready.eq(queue.i.ready),
+            enters.read.eq(self.read.payload),
+            enters.read.line.eq(self.wanted),
+            enters.again.eq(self.again),
+            read.addr.eq(leaves.read.id),
+            recalls.eq(self._held & ~self._recalled & queue.o.valid & (leaves.read.id == self.hit.payload.slot)),
+            self.request.valid.eq(queue.o.valid & ~recalls),
+            queue.o.ready.eq(self.request.ready | recalls),
+            self.request.payload.eq(leaves.read),
+            self.request.payload.address.eq(Mux(leaves.again, of_entry, leaves.read.address)),
+        ]
+        with m.If(self.wanted):
+            m.d.comb += enters.read.size.eq(LOG2_LINE)
+        with m.If(recalls):
+            m.d.sync += self._recalled.eq(1)
+
+    def _take_place(self, m: Module):
+        """Give a line's place to the read that missed; who was about to fill it gives up."""
+        cfg = self.cfg
+        slots = range(cfg.walk_slots)
+        missed, was_valid, took = Signal(), Signal(), Signal()
+        slot, place = Signal(slots, reset_less=True), Signal(self._index_bits, reset_less=True)
+        address = Signal(cfg.haw - 3, reset_less=True)
+        m.submodules.owners = owners = memory.Memory(shape=slots, depth=self._lines, init=[])
+        m.submodules.places = places = memory.Memory(shape=self._index_bits + 2, depth=cfg.walk_slots, init=[])
+        owner, owns, starts = owners.read_port(domain="comb"), owners.write_port(), places.write_port()
+        tag = self._tags.write_port()
+        takes, evicts = Signal(), Signal()
+        m.d.sync += [
+            missed.eq(self.looked_up & ~self.found),
+            slot.eq(self.read.payload.id),
+            place.eq(self._place),
+            address.eq(self._address),
+            was_valid.eq(self._was_valid),
+            took.eq(takes),
+        ]
+        m.d.comb += [
+            takes.eq(missed & ~self._arriving.bit_select(slot, 1)),
+            # A place taken in the cycle before was valid until then.
+            evicts.eq(takes & (~was_valid | took)),
+            owner.addr.eq(place),
+            owns.addr.eq(place),
+            owns.data.eq(slot),
+            tag.addr.eq(place),
+            tag.data.eq(address[LOG2_LINE - 3 :]),
+            starts.addr.eq(slot),
+            starts.data.eq(Cat(address[1:3], place)),
+            *(port.en.eq(takes) for port in (owns, tag, starts)),
+        ]
+        own, other = one_hot(m, slot, missed, len(slots)), one_hot(m, owner.data, evicts, len(slots))
+        for number in slots:
+            with m.If(self.flush):
+                m.d.sync += self._stale[number].eq(1)
+            with m.Elif(own[number]):
+                m.d.sync += self._stale[number].eq(~takes)
+            with m.Elif(other[number]):
+                m.d.sync += self._stale[number].eq(1)
+        self._takes, self._taken_place, self._place_of = takes, place, places.read_port(domain="comb")
+
+    def _arrive(self, m: Module):
+        """Store the pieces of lines; the last one makes its line valid."""
+        cfg, piece = self.cfg, self.data.payload
+        slot = piece.id[: Signal(range(cfg.walk_slots)).shape().width]
+        m.submodules.arrivals = arrivals = memory.Memory(shape=_Arriving(), depth=cfg.walk_slots, init=[])
+        before, after = arrivals.read_port(domain="comb"), arrivals.write_port()
+        goes_on, of_line, number, failed = Signal(), Signal(), Signal(exact_log2(PIECES)), Signal()
+        error = (piece.response == AxiResponse.SLVERR) | (piece.response == AxiResponse.DECERR)
+        fresh, of_entry = ~self._stale.bit_select(slot, 1), piece.id < cfg.walk_slots
+        first, place = self._place_of.data[:2], self._place_of.data[2:]
+        # Within a line pieces go round; those of a 256-bit beat stay together.
+        position = first ^ number if cfg.mem_data_width == 256 else (first + number)[:2]
+        m.d.comb += [
+            goes_on.eq(self._arriving.bit_select(slot, 1)),
+            of_line.eq(self.data.valid & of_entry & (goes_on | ~piece.last)),
+            self.shown.eq(~goes_on),
+            before.addr.eq(slot),
+            number.eq(Mux(goes_on, before.data.pieces, 0)),
+            failed.eq(error | (goes_on & before.data.failed)),
+            after.addr.eq(slot),
+            after.data.pieces.eq(number + 1),
+            after.data.failed.eq(failed),
+            after.en.eq(of_line),
+            self._place_of.addr.eq(slot),
+        ]
+        for one, arrives in enumerate(one_hot(m, slot, of_line, cfg.walk_slots)):
+            with m.If(arrives):
+                m.d.sync += self._arriving[one].eq(~piece.last)
+        for number_of_half, half in enumerate(self._halves):
+            write = half.write_port()
+            m.d.comb += [
+                write.addr.eq(Cat(position, place)),
+                write.data.eq(piece.data.word_select(number_of_half, 64)),
+                write.en.eq(of_line & fresh),
+            ]
+        self._complete(m, of_line & piece.last & fresh & ~failed, slot, place)
+
+    def _complete(self, m: Module, ends: Value, slot: Value, place: Value):
+        """A cycle later, when a look-up that is compared has read the last piece too."""
+        ended, whose = Signal(), Signal(range(self.cfg.walk_slots), reset_less=True)
+        filled_place = Signal(self._index_bits, reset_less=True)
+        m.d.sync += [ended.eq(ends), whose.eq(slot), filled_place.eq(place)]
+        # One line changes at a time: one that ends as another's place is taken is not kept.
+        changes, place = Signal(), Signal(self._index_bits)
+        m.d.comb += [
+            self.filled.eq(ended & ~self._stale.bit_select(whose, 1) & ~self._takes & ~self.flush),
+            changes.eq(self._takes | self.filled),
+            place.eq(Mux(self._takes, self._taken_place, filled_place)),
+        ]
+        for line, change in enumerate(one_hot(m, place, changes, self._lines)):
+            with m.If(change):
+                m.d.sync += self._valid[line].eq(~self._takes)
+            with m.If(self.flush):
+                m.d.sync += self._valid[line].eq(0)
