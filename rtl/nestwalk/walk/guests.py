@@ -11,7 +11,7 @@ from ..invalidation.command import Invalidation
 from ..lookup.fill_queue import FillQueue
 from ..lookup.guest_caches import GuestCaches, GuestFill, GuestKey
 from .address import leaf_size
-from .state import Action, Phase
+from .state import Action, Phase, does
 
 __all__ = ["GuestAnswer", "Guests", "guest_fill"]
 
@@ -64,7 +64,7 @@ def guest_fill(m: Module, fill: data.View, before: data.View, address: Value, de
         Value.cast(fill.size).eq(size),
         fill.target.eq(Cat(small & ~not_small.replicate(9), large & ~huge.replicate(9), decision.address[30:])),
     ]
-    found = second & (decision.action == Action.READ_ENTRY) & (space.mode == TranslationMode.NESTED)
+    found = second & does(decision, Action.READ_ENTRY) & (space.mode == TranslationMode.NESTED)
     return found & (leaf | (low & after.second_read & after.second_write))
 
 

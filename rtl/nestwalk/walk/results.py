@@ -13,7 +13,7 @@ from ..lookup.iotlb import IotlbFill
 from ..lookup.requester_format import page_of
 from ..lookup.structure_caches import SpaceTags, StructureFill, structure_shapes
 from .gates import INTERRUPT_PAGES
-from .state import Action, Decision
+from .state import Action, Decision, does
 
 __all__ = ["WalkResults"]
 
@@ -108,7 +108,7 @@ class WalkResults(wiring.Component):
             self._space.eq(self.space),
             self._table_level.eq(Mux(self.finds, self.table_level, 0)),
         ]
-        granted = decision.action == Action.GRANT
+        granted = does(decision, Action.GRANT)
         recorded = ~granted & decision.recorded
         answer = answers.i.payload
         m.d.comb += [
