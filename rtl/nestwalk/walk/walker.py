@@ -189,17 +189,14 @@ class Walker(wiring.Component):
                     m.d.sync += free.eq(slot)
         mark_wanted, mark_slot = self._elaborate_marks(m)
         # What arrives is known late in the cycle, and the guest caches' answer: the others choose without them.
-        others = {
-            "updated": (updated.valid, updated.payload.slot),
-            "mark": (mark_wanted, mark_slot),
-            "start": (miss.valid & free_known & ~self.overtake, free),
-        }
+        others = {"updated": updated.valid, "mark": mark_wanted, "start": miss.valid & free_known & ~self.overtake}
         first, earlier = {}, Value.cast(0)
-        for name, (valid, _slot) in others.items():
+        for name, valid in others.items():
             first[name] = Signal(name=f"first_{name}")
             m.d.comb += first[name].eq(valid & ~earlier)
             earlier = earlier | valid
-        slot = one_of([(first[name], slot) for name, (_valid, slot) in others.items()])
+        # If there is nothing at all, what is looked at does not matter: nobody waits for it to be known.
+        slot = Mux(updated.valid, updated.payload.slot, Mux(mark_wanted, mark_slot, free))
         if self._guests is not None:
             answer = self._guests.answer
             first = {name: value & ~answer.valid for name, value in first.items()} | {"guest": answer.valid}
@@ -211,8 +208,10 @@ class Walker(wiring.Component):
             takes[name] = Signal(name=f"takes_{name}")
             m.d.comb += takes[name].eq(value & ~is_entry & ~structures.complete)
         is_guest = takes.get("guest", Value.cast(0))
+        self._nothing_else = ~(is_entry | structures.complete | updated.valid | mark_wanted)
         if self._guests is not None:
             m.d.comb += self._guests.answer.ready.eq(takes["guest"])
+            self._nothing_else = self._nothing_else & ~self._guests.answer.valid
         m.d.comb += [
             updated.ready.eq(takes["updated"]),
             self._mark_taken.eq(takes["mark"]),
@@ -298,7 +297,7 @@ class Walker(wiring.Component):
             m.d.sync += self._state[name].eq(read.data)
         request, writes = self.miss.payload.lookup.request, self._writes["request"]
         m.d.comb += [writes.addr.eq(self._free), writes.data.eq(request), writes.en.eq(self.started)]
-        with m.If(self.started):
+        with m.If(self._nothing_else):
             m.d.sync += self._state["request"].eq(request)
 
         self._value = Signal(64, reset_less=True)
@@ -502,7 +501,7 @@ class Walker(wiring.Component):
         if self._guests is not None:
             guests, page_space = self._guests, self._second_space
             fill = guests.fill
-            found = guest_fill(m, fill.payload, self._before, self._second_address, decision, page_space)
+            found = guest_fill(m, fill.payload, self._before, self._second_address, pages.decision, page_space)
             m.d.comb += [
                 fill.valid.eq(reads_page & found & ~late & ~self._is_foreign & ~second.is_guest),
                 guests.drop.eq(self.overtake),
