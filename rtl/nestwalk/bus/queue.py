@@ -4,6 +4,8 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .counting import stepped
+
 __all__ = ["Queue"]
 
 
@@ -15,6 +17,8 @@ class Queue(wiring.Component):
         i --+--> register --+--> output register --> o    up to 2 items
             `-- when empty -'
         i -----> LUT RAM ------------------------> o      more
+        i --+--> LUT RAM --+--> output register -> o      more, ``registered``
+            `-- if empty --'
 
     An item accepted in one cycle is on ``o`` in the next, and one item passes per cycle. No path leads from
     ``o.ready`` to ``i.ready`` or from ``i`` to ``o``, so that a queue of depth 2 is also the register slice of a
@@ -26,6 +30,8 @@ class Queue(wiring.Component):
         Shape of an item.
     depth : int
         Number of items, at least 1.
+    registered : bool
+        The payload comes from a register, though there are more than 2 items.
     cleared : bool
         The payload is 0 while the queue is empty. Not for more than 2 items.
 
@@ -41,13 +47,13 @@ class Queue(wiring.Component):
         When ``depth`` is less than 1, or more than 2 with ``cleared``.
     """
 
-    def __init__(self, shape, depth: int, *, cleared: bool = False):
+    def __init__(self, shape, depth: int, *, cleared: bool = False, registered: bool = False):
         if depth < 1:
             raise ValueError(f"a queue holds at least 1 item, not {depth}")
         if cleared and depth > 2:
             raise ValueError(f"a queue that is cleared holds at most 2 items, not {depth}")
         self.depth = depth
-        self._cleared = cleared
+        self._cleared, self._registered = cleared, registered
         self._shape = shape
         super().__init__(
             {"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "level": Out(range(depth + 1))}
@@ -57,15 +63,18 @@ class Queue(wiring.Component):
         m = Module()
         put = Signal()
         take = Signal()
-        level = Signal.like(self.level)
         room = Signal(init=1)
         m.d.comb += [
             self.i.ready.eq(room),
             put.eq(self.i.valid & room),
             take.eq(self.o.valid & self.o.ready),
-            level.eq(self.level + put - take),
         ]
-        m.d.sync += [self.level.eq(level), self.o.valid.eq(level != 0), room.eq(level != self.depth)]
+        with m.If(put ^ take):
+            m.d.sync += self.level.eq(stepped(self.level, put))
+        m.d.sync += [
+            self.o.valid.eq(put | (self.o.valid & ~(take & (self.level == 1)))),
+            room.eq(take | (room & ~(put & (self.level == self.depth - 1)))),
+        ]
         if self.depth > 2:
             self._store(m, put=put, take=take)
         else:
@@ -101,14 +110,24 @@ class Queue(wiring.Component):
 
         self._tail = tail = Signal(range(self.depth))
         self._head = head = Signal(range(self.depth))
+        stored, fetched = put, take
+        if self._registered:
+            last = self.level <= 1  # of what is held, none is in the RAM
+            follows = ~self.o.valid | self.o.ready
+            stored, fetched = put & ~(last & follows), take & ~last
+            oldest = Signal(self._shape, reset_less=True)
+            m.d.comb += self.o.payload.eq(oldest)
+            with m.If(follows):
+                m.d.sync += Value.cast(oldest).eq(Mux(last, Value.cast(self.i.payload), Value.cast(read.data)))
+        else:
+            m.d.comb += self.o.payload.eq(read.data)
         m.d.comb += [
-            write.en.eq(put),
+            write.en.eq(stored),
             write.addr.eq(tail),
             write.data.eq(self.i.payload),
             read.addr.eq(head),
-            self.o.payload.eq(read.data),
         ]
-        with m.If(put):
+        with m.If(stored):
             advance(tail)
-        with m.If(take):
+        with m.If(fetched):
             advance(head)

@@ -165,7 +165,7 @@ class BlockCache(wiring.Component):
         m.d.comb += may_ask.eq(~(asked["fill"] | asked["scan"]) | issue)
 
         scan = self._elaborate_scan(m)
-        held_back = offered.valid & scan["reached"] & ~scan["started"]
+        held_back = (offered.valid & scan["reached"] & ~scan["started"]) | scan["discard"]
         m.d.comb += start_fill.eq(self.fill.valid & ~filling & ~self._flushing & ~held_back & may_ask)
         m.d.comb += scan["step"].eq(scan["wanted"] & may_ask & ~start_fill)
         with m.If(start_fill):
@@ -195,11 +195,13 @@ class BlockCache(wiring.Component):
         if index_bits > self._spread_bits + 1:
             plan = self.format.probe(offered.payload, counter[self._spread_bits :], index_bits)
         if plan is not None:
-            fits = plan.count_log2 + self._spread_bits < index_bits
+            # 2 ** (count_log2 + spread) - 1: its bits say which numbers the exponent exceeds.
+            fits = ~plan.exceeds(index_bits - self._spread_bits - 1)
             m.d.comb += scan["probing"].eq(plan.useful & fits)
-            probes_log2 = (plan.count_log2 + self._spread_bits)[: (index_bits + 1).bit_length()]
-            count = Mux(scan["probing"], (1 << probes_log2) - 1, count)
+            probes = Cat(plan.exceeds(bit - self._spread_bits) for bit in range(index_bits + 1))
+            count = Mux(scan["probing"], probes, count)
         scan["plan"], scan["count"] = plan, count
+        m.d.sync += scan["discard"].eq(0)
         with m.FSM(name="scan") as scan["states"]:
             with m.State("IDLE"):
                 m.d.sync += [counter.eq(0), last.eq(count)]
@@ -208,7 +210,7 @@ class BlockCache(wiring.Component):
                         m.d.comb += offered.ready.eq(1)
                     with m.Else():
                         # Only once: later fills are not covered, and a stream of them would never let it begin.
-                        m.d.comb += scan["discard"].eq(self.fill.valid)
+                        m.d.sync += scan["discard"].eq(self.fill.valid)
                         m.next = "SCAN"
             with m.State("SCAN"):
                 m.d.comb += [scan["started"].eq(1), scan["wanted"].eq(1)]

@@ -4,7 +4,6 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..bus.bypass_queue import BypassQueue
 from ..bus.queue import Queue
 from ..bus.translation import PageSize, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
@@ -14,7 +13,7 @@ from ..lookup.iotlb import IotlbFill
 from ..lookup.requester_format import page_of
 from ..lookup.structure_caches import SpaceTags, StructureFill, structure_shapes
 from .gates import INTERRUPT_PAGES
-from .state import Action, Decision
+from .state import Action, Decision, does
 
 __all__ = ["WalkResults"]
 
@@ -92,7 +91,7 @@ class WalkResults(wiring.Component):
         m = Module()
         cfg = self.cfg
         slots = cfg.walk_slots
-        m.submodules.answers = answers = BypassQueue(_Result(cfg), slots)
+        m.submodules.answers = answers = Queue(_Result(cfg), slots)
         m.submodules.events = events = Queue(FaultEvent, slots)
         wiring.connect(m, events.o, wiring.flipped(self.faults))
         finish, finds, late, slot = Signal(), Signal(), Signal(), Signal(self.slot.shape())
@@ -109,7 +108,7 @@ class WalkResults(wiring.Component):
             self._space.eq(self.space),
             self._table_level.eq(Mux(self.finds, self.table_level, 0)),
         ]
-        granted = decision.action == Action.GRANT
+        granted = does(decision, Action.GRANT)
         recorded = ~granted & decision.recorded
         answer = answers.i.payload
         m.d.comb += [
@@ -139,16 +138,20 @@ class WalkResults(wiring.Component):
     def _answer_after_record(self, m, answers):
         logged = Signal(range(self.cfg.walk_slots + 2))  # events taken whose answers still wait
         waits = answers.o.payload.recorded & (logged == 0)
+        # Behind the answer that leaves are all of the unit's hits: it comes from registers.
+        m.submodules.leaving = leaving = Queue(_Result(self.cfg), 1)
         m.d.comb += [
-            self.response.valid.eq(answers.o.valid & ~waits),
-            self.response.payload.eq(answers.o.payload.response),
-            answers.o.ready.eq(self.response.ready & ~waits),
+            leaving.i.valid.eq(answers.o.valid & ~waits),
+            leaving.i.payload.eq(answers.o.payload),
+            answers.o.ready.eq(leaving.i.ready & ~waits),
+            self.response.valid.eq(leaving.o.valid),
+            self.response.payload.eq(leaving.o.payload.response),
+            leaving.o.ready.eq(self.response.ready),
             self.freed.eq(self.response.valid & self.response.ready),
-            self.freed_slot.eq(answers.o.payload.slot),
+            self.freed_slot.eq(leaving.o.payload.slot),
         ]
-        m.d.sync += logged.eq(
-            logged + (self.faults.valid & self.faults.ready) - (self.freed & answers.o.payload.recorded)
-        )
+        passed = leaving.i.valid & leaving.i.ready & answers.o.payload.recorded
+        m.d.sync += logged.eq(logged + (self.faults.valid & self.faults.ready) - passed)
 
     def _offer_fill(self, m, cacheable: Value, request, decision):
         page = decision.address[12:]

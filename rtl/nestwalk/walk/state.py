@@ -1,6 +1,8 @@
 """What a walk slot remembers between two memory reads, and what a step decides."""
 
+from amaranth.hdl import Value
 from amaranth.lib import data, enum
+from amaranth.utils import exact_log2
 
 from ..bus.translation import PageSize, RootPointer
 from ..config import IommuConfig
@@ -10,7 +12,7 @@ from ..lookup.iotlb import Permissions
 from ..lookup.miss_queue import Configuration
 from ..lookup.structure_caches import StructureHint, structure_shapes
 
-__all__ = ["Action", "Beginning", "Decision", "Identity", "Phase", "Progress", "StructureKind", "TableEvent"]
+__all__ = ["Action", "Beginning", "Decision", "Identity", "Phase", "Progress", "StructureKind", "TableEvent", "does"]
 
 
 class StructureKind(enum.Enum, shape=3):
@@ -77,7 +79,7 @@ class Progress(data.Struct):
 
     ``first_level`` and ``second_level`` are those of the entry waited for (or, while its address is walked, of the
     first-stage entry); the permissions are the ANDs over the entries met; ``table_write`` is the second stage's write
-    permission for the first-stage entry; ``upper`` says that the entry waited for is the upper one of its 16 bytes.
+    permission for the first-stage entry.
 
     Beside it a slot has what is written only where it changes: ``address``, the guest-physical input of the
     second-stage walk, or the host address to be granted while a leaf is updated; ``entry``, the host address of the
@@ -94,18 +96,17 @@ class Progress(data.Struct):
     second_read: 1
     second_write: 1
     table_write: 1
-    upper: 1
 
 
-class Action(enum.Enum, shape=3):
-    """What a step does."""
+class Action(enum.Flag, shape=6):
+    """What a step does: one of these, or none without an event."""
 
-    READ_STRUCTURE = 0
-    READ_ENTRY = 1
-    UPDATE = 2  # set bits in an entry, then look at it again
-    GRANT = 3
-    FAULT = 4
-    LOOKUP_GUEST = 5  # begin a second-stage walk: at what the guest caches know, else at ``address``
+    READ_STRUCTURE = 1
+    READ_ENTRY = 2
+    UPDATE = 4  # set bits in an entry, then look at it again
+    GRANT = 8
+    FAULT = 16
+    LOOKUP_GUEST = 32  # begin a second-stage walk: at what the guest caches know, else at ``address``
 
 
 class Decision(data.StructLayout):
@@ -113,7 +114,7 @@ class Decision(data.StructLayout):
 
     ``address`` is what to read or update, or the host address granted. ``recorded`` counts for `Action.FAULT`;
     ``permissions``, ``size`` and ``cached`` (may the answer be cached) for `Action.GRANT`. ``progress`` is the slot's
-    new state, but for ``upper``.
+    new state.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -129,3 +130,8 @@ class Decision(data.StructLayout):
                 "progress": Progress,
             }
         )
+
+
+def does(decision: data.View, action: Action) -> Value:
+    """Whether ``decision`` is for ``action``: a bit, no comparison."""
+    return Value.cast(decision.action)[exact_log2(action.value)]

@@ -20,14 +20,14 @@ from ..lookup.iotlb import IotlbFill
 from ..lookup.miss_queue import Miss
 from ..lookup.pipeline import optional_fills
 from ..lookup.structure_caches import structure_shapes
-from .address import one_of
+from .address import above_top_level, one_of
 from .guests import GuestAnswer, Guests, guest_fill
 from .line_buffer import LineBuffer
-from .overtake import overtakes
+from .overtake import Overtake
 from .owner import RootOwner
 from .pages import PageStep
 from .results import WalkResults
-from .state import Action, Beginning, Decision, Identity, Phase, Progress, StructureKind
+from .state import Action, Beginning, Decision, Identity, Phase, Progress, StructureKind, does
 from .structures import STRUCTURE_SIZES, StructureReader
 from .tables import TableStep
 from .update import UpdateRequest, UpdateResponse
@@ -64,8 +64,7 @@ class Walker(wiring.Component):
 
         miss ──────────────────────┐
         read.data ─┬> structures ──┤   slot state (LUT RAM)
-                   └> entries ─────┼─> select ──> look ──> decide ─┬─> read.request (queue, or line buffer)
-        line buffer ───────────────┤
+                   └> entries ─────┼─> select ──> look ──> decide ─┬─> read.request (queue)
         update.response ───────────┤      │   TableStep, PageStep   ├─> update.request
         overtake ──────────────────┘      └── new state <───────────┼─> results: response, fault, fill
                                                                     └─> context_fill, pasid_fill
@@ -74,7 +73,7 @@ class Walker(wiring.Component):
     pipeline never stalls; a read's data leads to the next read two cycles later at ``read.request``.
 
     An entry from the line buffer may be older than the last change that needs no invalidation. Where that could make a
-    difference it is read again from memory, and decided upon anew.
+    difference it is read again from memory, and decided upon anew (`PageStep.again`).
 
     An invalidation overtakes a walk that may have read what it covers: the walk finishes and answers, but fills no
     cache. ``overtake`` compares all slots, one a cycle; no walk starts until it falls again.
@@ -147,8 +146,7 @@ class Walker(wiring.Component):
         m = Module()
         cfg = self.cfg
         m.submodules.structures = self._structures = StructureReader(cfg)
-        self._lines = LineBuffer(cfg) if cfg.line_buffer_lines else None
-        m.submodules.reads = self._reads = self._lines or Queue(MemoryRead(cfg), self.cfg.walk_slots)
+        self._lines = self._wait_for_memory(m)
         m.submodules.tables = self._tables = TableStep(cfg)
         m.submodules.pages = self._pages = PageStep(cfg)
         m.submodules.results = self._results = WalkResults(cfg)
@@ -156,6 +154,7 @@ class Walker(wiring.Component):
         if guest_shapes(cfg):
             m.submodules.guests = self._guests = Guests(cfg)
             wiring.connect(m, wiring.flipped(self.guest_invalidations), self._guests.invalidations)
+        self._space_known = Signal()  # of a slot to compare, sampled with the space, so that the two belong together
         self._in_use, self._known, self._overtaken, self._foreign = (
             Signal(self.cfg.walk_slots, name=n) for n in ("in_use", "known", "late", "foreign")
         )
@@ -175,12 +174,27 @@ class Walker(wiring.Component):
         m.d.sync += self.drained.eq(~(self._in_use & self._overtaken).any())
         return m
 
+    def _wait_for_memory(self, m) -> LineBuffer | None:
+        """Reads wait in a queue, or in the line buffer if there is one."""
+        if not self.cfg.line_buffer_lines:
+            m.submodules.reads = queue = Queue(MemoryRead(self.cfg), self.cfg.walk_slots)
+            self._read_queue = queue.i
+            wiring.connect(m, queue.o, wiring.flipped(self.read.request))
+            return None
+        m.submodules.lines = lines = LineBuffer(self.cfg)
+        self._read_queue = lines.read
+        wiring.connect(m, lines.request, wiring.flipped(self.read.request))
+        wiring.connect(m, wiring.flipped(self.read.data), lines.data)
+        return lines
+
     def _select(self, m) -> data.View:
         """Choose this cycle's event: an arrival first, since it cannot wait, then what can."""
         cfg = self.cfg
         self._event, chosen = Signal(_Event(cfg)), Signal(_Event(cfg))
         arriving, structures, updated, miss = self.read.data, self._structures, self.update_response, self.miss
-        is_structure = arriving.payload.id == MemoryIds(cfg).structures
+        # Its id has bits that no slot's has all of.
+        structure_id = C(MemoryIds(cfg).structures)
+        is_structure = (arriving.payload.id & structure_id) == structure_id
         m.d.comb += [
             structures.data.valid.eq(arriving.valid & is_structure),
             structures.data.payload.eq(arriving.payload),
@@ -197,39 +211,47 @@ class Walker(wiring.Component):
                 with m.If(~self._in_use[slot]):
                     m.d.sync += free.eq(slot)
         mark_wanted, mark_slot = self._elaborate_marks(m)
-        offered = {
-            "entry": (arriving.valid & ~is_structure, arriving.payload.id[: len(free)]),
-            "structure": (structures.complete, structures.slot),
-            "updated": (updated.valid, updated.payload.slot),
-            "mark": (mark_wanted, mark_slot),
-            "start": (miss.valid & free_known & ~self.overtake, free),
-        }
+        # What arrives is known late in the cycle, and the guest caches' answer: the others choose without them.
+        others = {"updated": updated.valid, "mark": mark_wanted, "start": miss.valid & free_known & ~self.overtake}
+        first, earlier = {}, Value.cast(0)
+        for name, valid in others.items():
+            first[name] = Signal(name=f"first_{name}")
+            m.d.comb += first[name].eq(valid & ~earlier)
+            earlier = earlier | valid
+        # If there is nothing at all, what is looked at does not matter: nobody waits for it to be known.
+        slot = Mux(updated.valid, updated.payload.slot, Mux(mark_wanted, mark_slot, free))
         if self._guests is not None:
             answer = self._guests.answer
-            offered["guest"] = (answer.valid, answer.payload.slot)
-        shown, is_line = C(1), C(0)
+            first = {name: value & ~answer.valid for name, value in first.items()} | {"guest": answer.valid}
+            slot = Mux(answer.valid, answer.payload.slot, slot)
+        shown = C(1)
         if self._lines is not None:
-            offered["line"] = (self._lines.hit.valid, self._lines.hit.payload.slot)
-            shown = self._lines.shown
-        self._takes, earlier = {}, Value.cast(0)
-        for name in ("entry", "structure", "line", "updated", "guest", "mark", "start"):
-            if name in offered:
-                self._takes[name] = takes = Signal(name=f"takes_{name}")
-                m.d.comb += takes.eq(offered[name][0] & ~earlier)
-                earlier = earlier | offered[name][0]
-        takes = self._takes
+            hit, shown = self._lines.hit, self._lines.shown
+            first = {name: value & ~hit.valid for name, value in first.items()} | {"line": hit.valid}
+            slot = Mux(hit.valid, hit.payload.slot, slot)
+        self._is_entry = is_entry = Signal()
+        m.d.comb += is_entry.eq(arriving.valid & ~is_structure)
+        self._takes = takes = {"entry": is_entry, "structure": structures.complete}
+        for name, value in first.items():
+            takes[name] = Signal(name=f"takes_{name}")
+            m.d.comb += takes[name].eq(value & ~is_entry & ~structures.complete)
         is_guest = takes.get("guest", Value.cast(0))
+        self._nothing_else = ~(is_entry | structures.complete | updated.valid | mark_wanted)
         if self._guests is not None:
             m.d.comb += self._guests.answer.ready.eq(takes["guest"])
+            self._nothing_else = self._nothing_else & ~self._guests.answer.valid
+        is_line = takes.get("line", C(0))
         if self._lines is not None:
-            is_line = takes["line"]
             m.d.comb += self._lines.hit.ready.eq(is_line)
+            self._nothing_else = self._nothing_else & ~self._lines.hit.valid
         m.d.comb += [
             updated.ready.eq(takes["updated"]),
             self._mark_taken.eq(takes["mark"]),
             miss.ready.eq(takes["start"]),
             self.started.eq(takes["start"]),
-            chosen.slot.eq(one_of([(taken, offered[name][1]) for name, taken in takes.items()])),
+            chosen.slot.eq(
+                Mux(is_entry, arriving.payload.id[: len(free)], Mux(structures.complete, structures.slot, slot))
+            ),
             chosen.is_table.eq(takes["structure"] | takes["start"]),
             chosen.is_page.eq((takes["entry"] & shown) | is_line | takes["updated"] | is_guest),
             chosen.is_mark.eq(takes["mark"]),
@@ -298,48 +320,55 @@ class Walker(wiring.Component):
             "address": cfg.haw,
             "leaf": 64,
         }
-        self._state, self._writes, now = {}, {}, {}
+        self._state, self._writes = {}, {}
         for name, shape in shapes.items():
             m.submodules[f"{name}_ram"] = memory = Memory(shape=shape, depth=cfg.walk_slots, init=[])
             read = memory.read_port(domain="comb")
             self._writes[name] = memory.write_port()
             self._state[name] = Signal(shape, name=name, reset_less=True)
-            now[name] = read.data
             m.d.comb += read.addr.eq(chosen.slot)
             m.d.sync += self._state[name].eq(read.data)
         request, writes = self.miss.payload.lookup.request, self._writes["request"]
         m.d.comb += [writes.addr.eq(self._free), writes.data.eq(request), writes.en.eq(self.started)]
-        with m.If(self.started):
+        with m.If(self._nothing_else):
             m.d.sync += self._state["request"].eq(request)
 
-        self._space_known = Signal()  # sampled with the space, so that the two belong together
         self._value = Signal(64, reset_less=True)
-        piece, upper = self.read.data.payload.data, now["progress"].upper
-        values = [
-            (self._takes["entry"] & ~upper, piece[:64]),
-            (self._takes["entry"] & upper, piece[64:]),
-            (self._takes["updated"], self.update_response.payload.data),
-        ]
+        others = Value.cast(self.update_response.payload.data)
         if self._guests is not None:
-            guest, taken, space = self._guests.answer.payload, self._takes["guest"], now["space"]
-            values += [
-                (taken, GuestAnswer(cfg).entry(guest)),
-                (taken & ~guest.hit, Cat(Value.cast(0).replicate(12), space.second_root)),
-            ]
-            with m.If(taken):
-                level = Mux(guest.hit, guest.level, (space.second_levels + 3)[:3])
-                m.d.sync += self._state["progress"].second_level.eq(level)
+            others = self._elaborate_guest(m, self._guests, others)
         if self._lines is not None:
-            values.append((self._takes["line"], self._lines.hit.payload.value))
-        m.d.sync += [
-            self._space_known.eq(self._known.bit_select(chosen.slot, 1)),
-            self._value.eq(one_of(values)),
-        ]
+            others = Mux(self._lines.hit.valid, self._lines.hit.payload.value, others)
+        piece = self.read.data.payload.data
+        arrived = Mux(self._elaborate_halves(m), piece[64:], piece[:64])
+        m.d.sync += self._value.eq(Mux(self._is_entry, arrived, others))
+
+    def _elaborate_guest(self, m, guests: Guests, others) -> Value:
+        """The second-stage entry that the guest caches' answer stands for, if there is one, else ``others``."""
+        answer = guests.answer
+        # Of the slot that is answered, whether it is the one chosen or not.
+        shape = data.StructLayout({"levels": 3, "root": self.cfg.page_bits})
+        m.submodules.root_ram = memory = Memory(shape=shape, depth=self.cfg.walk_slots, init=[])
+        read, self._writes_root = memory.read_port(domain="comb"), memory.write_port()
+        m.d.comb += read.addr.eq(answer.payload.slot)
+        with m.If(self._takes["guest"]):
+            level = Mux(answer.payload.hit, answer.payload.level, above_top_level(read.data.levels))
+            m.d.sync += self._state["progress"].second_level.eq(level)
+        root = Cat(C(0, 12), read.data.root & (~answer.payload.hit).replicate(self.cfg.page_bits))
+        return Mux(answer.valid, GuestAnswer(self.cfg).entry(answer.payload) | root, others)
+
+    def _elaborate_halves(self, m) -> Value:
+        """Remember, apart from the rest since it is asked for first, which half of its 16 bytes an entry is in."""
+        m.submodules.half_ram = memory = Memory(shape=1, depth=self.cfg.walk_slots, init=[])
+        read, self._writes_half = memory.read_port(domain="comb"), memory.write_port()
+        m.d.comb += read.addr.eq(self.read.data.payload.id)
+        return read.data
 
     def _elaborate_marks(self, m):
         """Count through the slots while an invalidation asks for it."""
         slot, finished, settle, wanted = Signal(range(self.cfg.walk_slots)), Signal(), Signal(2), Signal()
         self._mark_taken = Signal()
+        m.d.sync += self._space_known.eq(self._known.bit_select(slot, 1))
         m.d.comb += wanted.eq(self.overtake & ~finished)
         with m.If(self._mark_taken):
             m.d.sync += slot.eq(slot + 1)
@@ -363,6 +392,7 @@ class Walker(wiring.Component):
             tables.beginning.eq(self._beginning),
             tables.event.eq(self._structures.event),
             tables.identity.eq(state["identity"]),
+            pages.valid.eq(event.is_page),
             pages.request.eq(state["request"]),
             pages.space.eq(state["space"]),
             pages.progress.eq(state["progress"]),
@@ -370,6 +400,7 @@ class Walker(wiring.Component):
             pages.address.eq(state["address"]),
             pages.leaf.eq(state["leaf"]),
             pages.value.eq(self._value),
+            pages.buffered.eq(event.buffered),
             pages.error.eq(event.error),
             pages.update_failed.eq(event.update_failed),
         ]
@@ -377,7 +408,7 @@ class Walker(wiring.Component):
         self._second_request = Signal(TranslationRequest(self.cfg), reset_less=True)
         self._second_space = Signal(AddressSpace(self.cfg), reset_less=True)
         self._before = Signal(Progress, reset_less=True)
-        self._second_address, self._covered = Signal(self.cfg.haw, reset_less=True), Signal()
+        self._second_address = Signal(self.cfg.haw, reset_less=True)
         if self._guests is not None:
             first_root, domain = tables.now_space.first_root, tables.now_space.domain_id
             m.d.comb += [
@@ -385,24 +416,30 @@ class Walker(wiring.Component):
                 self._guests.key.page.eq(Mux(event.is_table, first_root, pages.guest_page)),
             ]
         if self._lines is not None:
-            self._look_for_line(m)
+            self._look_for_line(m, self._lines)
+        self._is_foreign = Signal()
+        m.d.sync += self._is_foreign.eq(self._foreign.bit_select(event.slot, 1))
         # A walk that begins without its address space may turn out to be of any domain.
-        space = Signal(AddressSpace(self.cfg))
-        m.d.comb += space.eq(Mux(event.is_table, tables.now_space.as_value(), state["space"].as_value()))
-        known = Mux(event.is_table, tables.now_known, self._space_known)
+        m.submodules.compares = compares = Overtake(self.cfg)
+        self._covered, begun = compares.covered, self._beginning
+        m.d.comb += [
+            compares.invalidation.eq(self.invalidation),
+            compares.request.eq(state["request"]),
+            compares.space.eq(Mux(event.begins, begun.configuration.space.as_value(), state["space"].as_value())),
+            compares.known.eq(Mux(event.begins, tables.now_known, self._space_known)),
+        ]
         m.d.sync += [
             second.eq(event),
             self._second_request.eq(state["request"]),
             self._second_space.eq(state["space"]),
             self._second_address.eq(state["address"]),
             self._before.eq(state["progress"]),
-            self._covered.eq(overtakes(self.cfg, self.invalidation, state["request"], space, known)),
         ]
 
-    def _look_for_line(self, m):
+    def _look_for_line(self, m, lines: LineBuffer):
         """Look up the entry that follows if that is one of level 1, from a table's entry or from the known table."""
-        lines, event, pages = self._lines, self._event, self._pages
-        table, second = C(0, 0), self._tables.now_space.mode == TranslationMode.SECOND_STAGE
+        event, pages, tables = self._event, self._pages, self._tables
+        table, second = C(0, 0), tables.now_space.mode == TranslationMode.SECOND_STAGE
         if structure_shapes(self.cfg):
             table = self._beginning.hint.table
         known = Cat(C(0, 3), self._state["request"].address[12:21], table)
@@ -412,15 +449,14 @@ class Walker(wiring.Component):
             lines.flush.eq(self.overtake),
         ]
 
-    def _read_lines(self, m, progress, reads_entry):
+    def _read_lines(self, m, lines: LineBuffer, progress, reads_entry):
         """Entries of level 1 may come from lines, except one that changed while its bits were to be set."""
-        lines = self._lines
         first = progress.phase == Phase.FIRST_STAGE
         lowest = Mux(first, progress.first_level, progress.second_level) == 1
-        changed = self._is_page & (self._before.phase == Phase.UPDATE)
+        changed = self._second.is_page & (self._before.phase == Phase.UPDATE)
         m.d.comb += [
             lines.wanted.eq(reads_entry & lowest & ~changed),
-            lines.again.eq(self._again),
+            lines.again.eq(self._pages.again),
             self.line_lookup.eq(lines.looked_up),
             self.line_hit.eq(lines.found),
             self.line_filled.eq(lines.filled),
@@ -430,22 +466,22 @@ class Walker(wiring.Component):
         """Act on the decision: new state, next read, update or result."""
         cfg, second, tables, pages = self.cfg, self._second, self._tables, self._pages
         decision, is_table = Signal(Decision(cfg)), self._second.is_table
-        m.d.comb += decision.eq(Mux(is_table, tables.decision.as_value(), pages.decision.as_value()))
-        self._again, self._is_page = Signal(), Signal()
-        if self._lines is not None:
-            m.d.comb += self._again.eq(second.buffered & pages.doubtful)
-        m.d.comb += self._is_page.eq(second.is_page & ~self._again)
-        acts = is_table | self._is_page
-        action = decision.action
-        asks_guest = action == Action.LOOKUP_GUEST
-        reads_entry = acts & ((action == Action.READ_ENTRY) | asks_guest)
+        m.d.comb += [
+            decision.eq(Mux(is_table, tables.decision.as_value(), pages.decision.as_value())),
+            # Of a step without an event it is none.
+            Value.cast(decision.action).eq(Value.cast(tables.decision.action) | Value.cast(pages.decision.action)),
+        ]
+        acts = is_table | (second.is_page & ~pages.again)
+        asks_guest, reads_entry = does(decision, Action.LOOKUP_GUEST), does(decision, Action.READ_ENTRY)
         if self._guests is not None:
-            asks_guest = asks_guest & ~self._foreign.bit_select(second.slot, 1)
-            reads_entry = acts & ((action == Action.READ_ENTRY) | (action == Action.LOOKUP_GUEST)) & ~asks_guest
-            m.d.comb += [self._guests.wanted.eq(acts & asks_guest), self._guests.slot.eq(second.slot)]
+            reads_entry = reads_entry | (asks_guest & self._is_foreign)
+            asks_guest = asks_guest & ~self._is_foreign
+            m.d.comb += [self._guests.wanted.eq(asks_guest), self._guests.slot.eq(second.slot)]
+        else:
+            reads_entry = reads_entry | asks_guest
         self._write_state(m, decision, acts, reads_entry)
         if self._lines is not None:
-            self._read_lines(m, decision.progress, reads_entry)
+            self._read_lines(m, self._lines, decision.progress, reads_entry)
 
         with m.If(tables.known):
             m.d.sync += self._known.bit_select(second.slot, 1).eq(1)
@@ -453,12 +489,11 @@ class Walker(wiring.Component):
         with m.If((second.is_mark | second.invalidating) & self._covered):
             m.d.sync += self._overtaken.bit_select(second.slot, 1).eq(1)
 
-        reads = self._reads.i if self._lines is None else self._lines.read
-        expected, update = self._structures.expected, self.update_request
-        structure = is_table & (action == Action.READ_STRUCTURE)
+        reads, expected, update = self._read_queue, self._structures.expected, self.update_request
+        structure = does(decision, Action.READ_STRUCTURE)
         sizes = [(tables.kind == kind, Value.cast(log2)) for kind, log2 in STRUCTURE_SIZES.items()]
         m.d.comb += [
-            reads.valid.eq(structure | reads_entry | self._again),
+            reads.valid.eq(structure | reads_entry | pages.again),
             reads.payload.id.eq(Mux(structure, MemoryIds(cfg).structures, second.slot)),
             reads.payload.address.eq(decision.address),
             reads.payload.size.eq(Mux(structure, one_of(sizes), 3)),
@@ -468,19 +503,23 @@ class Walker(wiring.Component):
             expected.payload.upper.eq(
                 Mux(tables.kind == StructureKind.DIRECTORY, decision.address[3], self._upper_half())
             ),
-            update.valid.eq(self._is_page & (action == Action.UPDATE)),
+            update.valid.eq(does(decision, Action.UPDATE)),
             update.payload.slot.eq(second.slot),
             update.payload.address.eq(decision.address),
             update.payload.expected.eq(pages.expected),
             update.payload.mask.eq(pages.mask),
         ]
-        self._finish(m, decision, acts)
+        self._finish(m, decision)
 
     def _write_state(self, m, decision, acts, reads_entry):
         """The slot's new state, of which each part is written only where it changes."""
-        tables, pages, is_table, is_page = self._tables, self._pages, self._second.is_table, self._is_page
-        progress = Signal(Progress)
-        m.d.comb += [progress.eq(decision.progress), progress.upper.eq(decision.address[3])]
+        tables, pages, is_table, is_page = self._tables, self._pages, self._second.is_table, self._second.is_page
+        progress, half = decision.progress, self._writes_half
+        m.d.comb += [
+            half.addr.eq(self._second.slot),
+            half.data.eq(decision.address[3]),
+            half.en.eq(acts),
+        ]
         writes = {
             "identity": (is_table, tables.next_identity),
             "space": (is_table, tables.space),
@@ -492,6 +531,9 @@ class Walker(wiring.Component):
             ),
             "leaf": (is_page & pages.sets_leaf, pages.expected),
         }
+        if self._guests is not None:
+            self._writes["root"] = self._writes_root
+            writes["root"] = (is_table, Cat(tables.space.second_levels, tables.space.second_root))
         for name, (enable, value) in writes.items():
             port = self._writes[name]
             m.d.comb += [port.addr.eq(self._second.slot), port.data.eq(value), port.en.eq(enable)]
@@ -500,15 +542,16 @@ class Walker(wiring.Component):
         """A scalable-mode root entry's upper half is for devices 16 to 31."""
         return self._second_request.source_id[7]
 
-    def _finish(self, m, decision, acts):
+    def _finish(self, m, decision):
         """Hand results and what may be cached on."""
-        second, results, tables, request = self._second, self._results, self._tables, self._second_request
+        second, results, tables, pages = self._second, self._results, self._tables, self._pages
+        request = self._second_request
         late = self._overtaken.bit_select(second.slot, 1) | self.overtake
         space = Signal(AddressSpace(self.cfg))
         m.d.comb += space.eq(Mux(second.is_table, tables.space.as_value(), self._second_space.as_value()))
         first = (space.mode == TranslationMode.FIRST_STAGE) | (space.mode == TranslationMode.NESTED)
         m.d.comb += [
-            results.finish.eq(acts & ((decision.action == Action.GRANT) | (decision.action == Action.FAULT))),
+            results.finish.eq(does(decision, Action.GRANT) | does(decision, Action.FAULT)),
             results.slot.eq(second.slot),
             results.request.eq(request),
             results.decision.eq(decision),
@@ -518,19 +561,18 @@ class Walker(wiring.Component):
             results.late.eq(late),
             results.drop_fills.eq(self.overtake),
         ]
-        reads_page = self._is_page & (decision.action == Action.READ_ENTRY)
+        reads_page = does(pages.decision, Action.READ_ENTRY)
         if structure_shapes(self.cfg):
             self._keep_structure(m, decision, reads_page)
         if self._guests is not None:
             guests, page_space = self._guests, self._second_space
             fill = guests.fill
-            found = guest_fill(m, fill.payload, self._before, self._second_address, decision, page_space)
-            foreign = self._foreign.bit_select(second.slot, 1)
+            found = guest_fill(m, fill.payload, self._before, self._second_address, pages.decision, page_space)
             m.d.comb += [
-                fill.valid.eq(reads_page & found & ~late & ~foreign & ~second.is_guest),
+                fill.valid.eq(reads_page & found & ~late & ~self._is_foreign & ~second.is_guest),
                 guests.drop.eq(self.overtake),
             ]
-        fresh = tables.fresh & ~late & (decision.action != Action.FAULT)
+        fresh = tables.fresh & ~late & ~does(tables.decision, Action.FAULT)
         if "context_fill" in self._fills:
             context = self._fills["context_fill"].i
             m.d.comb += [
@@ -560,11 +602,6 @@ class Walker(wiring.Component):
         ]
 
     def _connect(self, m):
-        if self._lines is None:
-            wiring.connect(m, self._reads.o, wiring.flipped(self.read.request))
-        else:
-            wiring.connect(m, self._lines.request, wiring.flipped(self.read.request))
-            wiring.connect(m, wiring.flipped(self.read.data), self._lines.data)
         wiring.connect(m, self._results.response, wiring.flipped(self.response))
         wiring.connect(m, self._results.faults, wiring.flipped(self.faults))
         wiring.connect(m, self._results.iotlb_fill, wiring.flipped(self.iotlb_fill))
