@@ -39,6 +39,8 @@ FORBIDDEN = [
     ({"walk_slots": 1}, "walk_slots is 2 to 32, not 1"),
     ({"walk_slots": 33}, "walk_slots is 2 to 32, not 33"),
     ({"walk_slots": 16, "id_width": 4}, "id_width 4 cannot name 16 walk slots and 4 queues"),
+    ({"waiting_misses": 32}, "waiting_misses is 0 or a power of two of at least 64, not 32"),
+    ({"waiting_misses": 100}, "waiting_misses is 0 or a power of two of at least 64, not 100"),
     ({"tag_width": 0}, "tag_width is 1 to 16, not 0"),
     ({"tag_width": 17}, "tag_width is 1 to 16, not 17"),
     ({"pasid_cache": None}, "pasid_cache cannot be left out"),

@@ -17,6 +17,7 @@ from ..lookup.configuration import AddressSpace, PasidFormat
 from ..lookup.fill_queue import FillQueue
 from ..lookup.guest_caches import guest_shapes
 from ..lookup.iotlb import IotlbFill
+from ..lookup.merging import WalkStatus
 from ..lookup.miss_queue import Miss
 from ..lookup.pipeline import optional_fills
 from ..lookup.structure_caches import structure_shapes
@@ -70,6 +71,8 @@ class Walker(wiring.Component):
     A slot has one thing outstanding at any time, so every queue has room for one item of each slot and the step
     pipeline never stalls; a read's data leads to the next read two cycles later at ``read.request``.
 
+    A prefetch ends without answer, fault or record, and where an ordinary walk would set bits in an entry.
+
     An invalidation overtakes a walk that may have read what it covers: the walk finishes and answers, but fills no
     cache. ``overtake`` compares all slots, one a cycle; no walk starts until it falls again.
 
@@ -105,6 +108,8 @@ class Walker(wiring.Component):
         Slots in use, for counters.
     started : Out(1)
         Pulse for each walk begun.
+    status : Out(WalkStatus)
+        For requests that wait for a walk; not without ``cfg.waiting_misses``.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -129,6 +134,7 @@ class Walker(wiring.Component):
                 "drained": Out(1),
                 "walks": Out(range(self.cfg.walk_slots + 1)),
                 "started": Out(1),
+                **({"status": Out(WalkStatus(cfg))} if cfg.waiting_misses else {}),
             }
         )
 
@@ -144,8 +150,8 @@ class Walker(wiring.Component):
         if guest_shapes(cfg):
             m.submodules.guests = self._guests = Guests(cfg)
             wiring.connect(m, wiring.flipped(self.guest_invalidations), self._guests.invalidations)
-        self._in_use, self._known, self._overtaken, self._foreign = (
-            Signal(self.cfg.walk_slots, name=n) for n in ("in_use", "known", "late", "foreign")
+        self._in_use, self._known, self._overtaken, self._foreign, self._prefetches = (
+            Signal(self.cfg.walk_slots, name=n) for n in ("in_use", "known", "late", "foreign", "prefetches")
         )
         self._fills = {}
         for name in ("pasid_fill", "context_fill"):
@@ -247,6 +253,8 @@ class Walker(wiring.Component):
                 # A walk under a root pointer that has been replaced since must not fill either.
                 self._overtaken.bit_select(free, 1).eq(lookup.root_pointer != self.root_pointer),
             ]
+            if cfg.prefetch_streams:
+                m.d.sync += self._prefetches.bit_select(free, 1).eq(lookup.prefetch)
 
     def _own(self, m, root_pointer) -> Value:
         """Whether the walk that begins may use the caches of tables, and note it for its slot."""
@@ -397,6 +405,7 @@ class Walker(wiring.Component):
             m.d.sync += self._overtaken.bit_select(second.slot, 1).eq(1)
 
         reads, expected, update = self._reads.i, self._structures.expected, self.update_request
+        prefetch = self._prefetches.bit_select(second.slot, 1)
         structure = is_table & (action == Action.READ_STRUCTURE)
         sizes = [(tables.kind == kind, Value.cast(log2)) for kind, log2 in STRUCTURE_SIZES.items()]
         m.d.comb += [
@@ -410,13 +419,14 @@ class Walker(wiring.Component):
             expected.payload.upper.eq(
                 Mux(tables.kind == StructureKind.DIRECTORY, decision.address[3], self._upper_half())
             ),
-            update.valid.eq(second.is_page & (action == Action.UPDATE)),
+            update.valid.eq(second.is_page & (action == Action.UPDATE) & ~prefetch),
             update.payload.slot.eq(second.slot),
             update.payload.address.eq(decision.address),
             update.payload.expected.eq(pages.expected),
             update.payload.mask.eq(pages.mask),
         ]
-        self._finish(m, decision, acts)
+        ends = (action == Action.GRANT) | (action == Action.FAULT) | ((action == Action.UPDATE) & prefetch)
+        self._finish(m, decision, acts & ends, prefetch)
 
     def _write_state(self, m, decision, acts, reads_entry):
         """The slot's new state, of which each part is written only where it changes."""
@@ -442,7 +452,7 @@ class Walker(wiring.Component):
         """A scalable-mode root entry's upper half is for devices 16 to 31."""
         return self._second_request.source_id[7]
 
-    def _finish(self, m, decision, acts):
+    def _finish(self, m, decision, ends, prefetch):
         """Hand results and what may be cached on."""
         second, results, tables, request = self._second, self._results, self._tables, self._second_request
         late = self._overtaken.bit_select(second.slot, 1) | self.overtake
@@ -450,7 +460,8 @@ class Walker(wiring.Component):
         m.d.comb += space.eq(Mux(second.is_table, tables.space.as_value(), self._second_space.as_value()))
         first = (space.mode == TranslationMode.FIRST_STAGE) | (space.mode == TranslationMode.NESTED)
         m.d.comb += [
-            results.finish.eq(acts & ((decision.action == Action.GRANT) | (decision.action == Action.FAULT))),
+            results.finish.eq(ends),
+            results.prefetch.eq(prefetch),
             results.slot.eq(second.slot),
             results.request.eq(request),
             results.decision.eq(decision),
@@ -508,6 +519,10 @@ class Walker(wiring.Component):
         wiring.connect(m, self._results.iotlb_fill, wiring.flipped(self.iotlb_fill))
         if structure_shapes(self.cfg):
             wiring.connect(m, self._results.structure_fill, wiring.flipped(self.structure_fill))
+        if self.cfg.waiting_misses:
+            m.d.comb += self.status.slot.eq(self._free)
+            for name in ("freed", "freed_slot", "fills", "filled"):
+                m.d.comb += self.status[name].eq(getattr(self._results, name))
         with m.If(self._results.freed):
             m.d.sync += self._in_use.bit_select(self._results.freed_slot, 1).eq(0)
         m.d.sync += self.walks.eq(self.walks + self.started - self._results.freed)
