@@ -146,7 +146,8 @@ def build(
             nextpnr,
             *board.nextpnr_options,
             *("--json", "netlist.json", "--report", f"report-{seed}.json", "--freq", str(board.target_mhz)),
-            *("--seed", str(seed), "--lpf-allow-unconstrained", "--timing-allow-fail"),
+            # The default placer packs so densely around the block RAMs that the router does not find its way.
+            *("--placer", "static", "--seed", str(seed), "--lpf-allow-unconstrained", "--timing-allow-fail"),
         ]
         tools.run(command, what=f"placement with seed {seed}", log=directory / f"nextpnr-{seed}.log", cwd=directory)
         return _placement(seed, json.loads((directory / f"report-{seed}.json").read_text()))

@@ -151,7 +151,7 @@ class IommuConfig:
     dma_outstanding: int = 32
     walk_slots: int = 16
     waiting_misses: int = 256
-    prefetch_streams: int = 0
+    prefetch_streams: int = 8
     prefetch_pages: int = 8
     iotlb_4k: CacheShape = CacheShape(sets=1024, ways=4)
     iotlb_2m: CacheShape | None = CacheShape(sets=512, ways=2)

@@ -56,9 +56,13 @@ class Generations(wiring.Component):
         waiting = Signal()
         counts = [Signal(range(self._most + 1), name=f"count_{n}") for n in range(2)]
         for n, count in enumerate(counts):
-            entered = self.enter & (self.current == n)
-            left = sum((door.valid & (door.generation == n)).as_unsigned() for door in self.leave)
-            m.d.sync += count.eq(count + entered - left)
+            # Counted one cycle later: a mark is looked at no sooner, and of what leaves it is the safe side.
+            entered, left = Signal(name=f"entered_{n}"), Signal(range(len(self.leave) + 1), name=f"left_{n}")
+            m.d.sync += [
+                entered.eq(self.enter & (self.current == n)),
+                left.eq(sum((door.valid & (door.generation == n)).as_unsigned() for door in self.leave)),
+                count.eq(count + entered - left),
+            ]
         older_gone = Mux(self.current, counts[0] == 0, counts[1] == 0)
         with m.If(self.mark):
             m.d.sync += waiting.eq(1)

@@ -37,8 +37,8 @@ class MemPort(wiring.Component):
         writers[n].done <----- by id range <------------------ B
 
     A read of up to one beat is one beat of its own size at its exact address; larger ones are INCR bursts of whole
-    beats. A read appears on AR one cycle after it was accepted, a write on AW and W one cycle after it was offered; it
-    is accepted when both have taken it, so that nothing stores a write twice. With 128 data bits R passes to the reader
+    beats. A read appears on AR in the cycle in which it is offered, a write on AW and W one cycle later; it is accepted
+    when both have taken it, so that nothing stores a write twice. With 128 data bits R passes to the reader
     in the same cycle and RREADY is always 1; wider beats are split into pieces by `WideReads`, one cycle later.
     Writes are single beats, AW and W go out independently, and any number may be outstanding.
 
@@ -180,11 +180,15 @@ class MemPort(wiring.Component):
 
 
 def within(user_id, ids: range):
-    """Whether ``user_id`` is one of ``ids``."""
-    if len(ids) == 1:
-        return user_id == ids.start
-    below = user_id < ids.stop
-    return (user_id >= ids.start) & below if ids.start else below  # no comparison with 0: linters object
+    """Whether ``user_id`` is one of ``ids``: a comparison of a few bits for each aligned block of them, no carry."""
+    start, blocks = ids.start, []
+    while start < ids.stop:
+        size = start & -start or 1 << len(user_id)
+        while start + size > ids.stop:
+            size >>= 1
+        blocks.append(user_id[exact_log2(size) :] == start >> exact_log2(size))
+        start += size
+    return Cat(blocks).any()
 
 
 def strobes(address, size, data_width: int):

@@ -4,6 +4,8 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .counting import stepped
+
 __all__ = ["Queue"]
 
 
@@ -57,15 +59,18 @@ class Queue(wiring.Component):
         m = Module()
         put = Signal()
         take = Signal()
-        level = Signal.like(self.level)
         room = Signal(init=1)
         m.d.comb += [
             self.i.ready.eq(room),
             put.eq(self.i.valid & room),
             take.eq(self.o.valid & self.o.ready),
-            level.eq(self.level + put - take),
         ]
-        m.d.sync += [self.level.eq(level), self.o.valid.eq(level != 0), room.eq(level != self.depth)]
+        with m.If(put ^ take):
+            m.d.sync += self.level.eq(stepped(self.level, put))
+        m.d.sync += [
+            self.o.valid.eq(put | (self.o.valid & ~(take & (self.level == 1)))),
+            room.eq(take | (room & ~(put & (self.level == self.depth - 1)))),
+        ]
         if self.depth > 2:
             self._store(m, put=put, take=take)
         else:

@@ -11,7 +11,7 @@ from ..config import IommuConfig
 
 __all__ = ["PREFETCH", "DescriptorFetch", "FetchedDescriptor", "next_offset", "offset_mask"]
 
-PREFETCH = 4
+PREFETCH = 8
 """Descriptors read ahead, the executing one included."""
 
 

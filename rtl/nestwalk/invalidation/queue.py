@@ -1,10 +1,11 @@
 """The invalidation queue: fetches descriptors, executes them one at a time, reports errors (§1.11, §5)."""
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.memory import PIECE_BITS, WRITE_BITS, MemoryIds, MemoryReadSignature, MemoryWriteSignature
+from ..bus.queue import Queue
 from ..config import IommuConfig
 from ..formats.descriptor import InvalidationError, InvalidationWait
 from ..registers.signatures import QueueControlSignature
@@ -12,7 +13,18 @@ from .command import Invalidation
 from .decode import Action, DescriptorDecoder
 from .fetch import DescriptorFetch, next_offset, offset_mask
 
-__all__ = ["InvalidationQueue"]
+__all__ = ["COMPLETING", "InvalidationQueue"]
+
+
+COMPLETING = 8
+"""Descriptors that have been executed and whose completion, or that of one before them, is still on its way."""
+
+
+class _Executed(data.Struct):
+    """A descriptor that has taken effect: its status is on its way to memory; its completion raises an interrupt."""
+
+    writes_status: 1
+    interrupts: 1
 
 
 class InvalidationQueue(wiring.Component):
@@ -23,15 +35,17 @@ class InvalidationQueue(wiring.Component):
         read --> DescriptorFetch --> DescriptorDecoder --+--> invalidations (caches)
                     ^ restart                            +--> messages (devices)
                     |                                    `--> drained? --> write (status) --> wait_complete
-        control <---+---- head, error <---- sequencer
+        control <---+---- head, error <---- sequencer --executed--> Queue --completed--> head, wait_complete
 
-        DISABLED <--> HALT <--> NEXT --> DISPATCH --> INVALIDATE, MESSAGE or WAIT -> STATUS -> WRITTEN --> NEXT
+        DISABLED <--> HALT <--> NEXT --> DISPATCH --> INVALIDATE, MESSAGE or WAIT -> STATUS --> NEXT
                        ^                    |
                        `------ error -------'
 
-    A descriptor starts only after the one before it has taken effect, so that every ordering of §5.6 and the fence of a
-    wait descriptor hold. The next descriptors are fetched meanwhile; those are dropped when the queue halts, and
-    fetched anew from ``head`` when it goes on. ``head`` moves when a descriptor has completed.
+    A descriptor starts only after the one before it has taken effect, so that every ordering of §5.6 holds; only the
+    way of a status to memory overlaps with what comes after it, unless the wait descriptor is a fence. ``head`` moves,
+    in order, when a descriptor has completed, a wait descriptor with its status in memory. The next descriptors are
+    fetched meanwhile; those are dropped when the queue halts, and fetched anew from ``head`` when it goes on; it halts
+    when all that it has executed has completed.
 
     Width and mode (IQEI 5 and 7), then the tail (IQEI 6 and 1), are verified whenever the queue is not empty and no
     descriptor executes; no read starts while one of them is wrong. An error on writing status is ignored, as nobody is
@@ -114,19 +128,23 @@ class InvalidationQueue(wiring.Component):
         error = Signal(InvalidationError)
         action = Signal(Action)
         interrupted = Signal()  # software stopped the queue since it last halted
-        complete = Signal()
+        execute, is_wait = Signal(), Signal()
         self._verify_registers(m, misprogrammed)
+        m.submodules.executed = executed = Queue(_Executed, COMPLETING)
+        completing = executed.level != 0
+        m.d.comb += [
+            executed.i.valid.eq(execute),
+            executed.i.p.writes_status.eq(is_wait & wait.sw),
+            executed.i.p.interrupts.eq(is_wait & wait.if_),
+        ]
+        self._complete(m, executed.o)
 
         m.d.comb += [
             fetch.permit.eq(control.enable & ~control.stopped & (misprogrammed == InvalidationError.NONE)),
-            fetch.descriptors.ready.eq(complete),
+            fetch.descriptors.ready.eq(execute),
         ]
         with m.If(~control.enable | control.stopped):
             m.d.sync += interrupted.eq(1)
-        with m.If(complete):
-            m.d.sync += control.head.eq(next_offset(control.head, control.size, control.wide))
-            if self._cfg.counters:
-                m.d.sync += self.executed.eq(self.executed + 1)
 
         def report(code):
             """Set FSTS.IQE and leave ``head`` where it is."""
@@ -144,18 +162,20 @@ class InvalidationQueue(wiring.Component):
                     action.eq(decoder.action),
                     error.eq(Mux(fetch.descriptors.p.failed, InvalidationError.FETCH, decoder.error)),
                 ]
-                with m.If(interrupted):
-                    m.next = "HALT"
-                with m.Elif((control.head != control.tail) & (misprogrammed != InvalidationError.NONE)):
-                    m.d.comb += report(misprogrammed)
-                    m.next = "HALT"
-                with m.Elif(fetch.descriptors.valid):
+                halts = interrupted | ((control.head != control.tail) & (misprogrammed != InvalidationError.NONE))
+                with m.If(halts):
+                    with m.If(~completing):
+                        with m.If(~interrupted):
+                            m.d.comb += report(misprogrammed)
+                        m.next = "HALT"
+                with m.Elif(fetch.descriptors.valid & executed.i.ready):
                     m.next = "DISPATCH"
 
             with m.State("DISPATCH"):
                 with m.If(error != InvalidationError.NONE):
-                    m.d.comb += report(error)
-                    m.next = "HALT"
+                    with m.If(~completing):
+                        m.d.comb += report(error)
+                        m.next = "HALT"
                 with m.Else():
                     with m.Switch(action):
                         with m.Case(Action.INVALIDATE):
@@ -166,30 +186,32 @@ class InvalidationQueue(wiring.Component):
                             m.next = "MESSAGE"
 
             with m.State("INVALIDATE"):
-                m.d.comb += [self.invalidations.valid.eq(1), complete.eq(self.invalidations.ready)]
-                with m.If(complete):
+                m.d.comb += [self.invalidations.valid.eq(1), execute.eq(self.invalidations.ready)]
+                with m.If(execute):
                     m.next = "NEXT"
 
             with m.State("MESSAGE"):
-                m.d.comb += [self.messages.valid.eq(1), complete.eq(self.messages.ready)]
-                with m.If(complete):
+                m.d.comb += [self.messages.valid.eq(1), execute.eq(self.messages.ready)]
+                with m.If(execute):
                     m.next = "NEXT"
 
             with m.State("WAIT"):
-                m.d.comb += [complete.eq(self.drained & ~wait.sw), control.wait_complete.eq(complete & wait.if_)]
                 with m.If(self.drained):
-                    m.next = "NEXT"
-                    with m.If(wait.sw):
-                        m.next = "STATUS"
+                    m.next = "STATUS"
 
             with m.State("STATUS"):
-                m.d.comb += self.write.request.valid.eq(1)
-                with m.If(self.write.request.ready):
-                    m.next = "WRITTEN"
+                m.d.comb += [
+                    is_wait.eq(1),
+                    self.write.request.valid.eq(wait.sw),
+                    execute.eq(~wait.sw | self.write.request.ready),
+                ]
+                with m.If(execute):
+                    m.next = "NEXT"
+                    with m.If(wait.fn):
+                        m.next = "FENCE"
 
-            with m.State("WRITTEN"):
-                m.d.comb += [complete.eq(self.write.done.valid), control.wait_complete.eq(complete & wait.if_)]
-                with m.If(complete):
+            with m.State("FENCE"):
+                with m.If(~completing):
                     m.next = "NEXT"
 
             with m.State("HALT"):
@@ -200,6 +222,21 @@ class InvalidationQueue(wiring.Component):
                 with m.Elif(fetch.idle & ~control.stopped):
                     m.d.sync += interrupted.eq(0)
                     m.next = "NEXT"
+
+    def _complete(self, m: Module, executed):
+        """Move ``head`` over what has been executed, in order, as it completes."""
+        control = self.control
+        written = Signal(range(COMPLETING + 1))  # status writes of which ``head`` does not know yet
+        m.d.comb += [
+            executed.ready.eq(~executed.p.writes_status | (written != 0)),
+            control.wait_complete.eq(executed.valid & executed.ready & executed.p.interrupts),
+        ]
+        completes = executed.valid & executed.ready
+        m.d.sync += written.eq(written + self.write.done.valid - (completes & executed.p.writes_status))
+        with m.If(completes):
+            m.d.sync += control.head.eq(next_offset(control.head, control.size, control.wide))
+            if self._cfg.counters:
+                m.d.sync += self.executed.eq(self.executed + 1)
 
     def _verify_registers(self, m: Module, misprogrammed: Signal):
         """Descriptor width, mode and tail, in this order (§1.11)."""

@@ -171,7 +171,7 @@ class BlockCache(wiring.Component):
         m.d.comb += may_ask.eq(~(asked["fill"] | asked["scan"]) | issue)
 
         scan = self._elaborate_scan(m)
-        held_back = offered.valid & scan["reached"] & ~scan["started"]
+        held_back = (offered.valid & scan["reached"] & ~scan["started"]) | scan["discard"]
         m.d.comb += start_fill.eq(self.fill.valid & ~filling & ~self._flushing & ~held_back & may_ask)
         m.d.comb += scan["step"].eq(scan["wanted"] & may_ask & ~start_fill)
         with m.If(start_fill):
@@ -206,6 +206,7 @@ class BlockCache(wiring.Component):
             probes_log2 = (plan.count_log2 + self._spread_bits)[: (index_bits + 1).bit_length()]
             count = Mux(scan["probing"], (1 << probes_log2) - 1, count)
         scan["plan"], scan["count"] = plan, count
+        m.d.sync += scan["discard"].eq(0)
         with m.FSM(name="scan") as scan["states"]:
             with m.State("IDLE"):
                 m.d.sync += [counter.eq(0), last.eq(count)]
@@ -214,7 +215,7 @@ class BlockCache(wiring.Component):
                         m.d.comb += offered.ready.eq(1)
                     with m.Else():
                         # Only once: later fills are not covered, and a stream of them would never let it begin.
-                        m.d.comb += scan["discard"].eq(self.fill.valid)
+                        m.d.sync += scan["discard"].eq(self.fill.valid)
                         m.next = "SCAN"
             with m.State("SCAN"):
                 m.d.comb += [scan["started"].eq(1), scan["wanted"].eq(1)]

@@ -6,6 +6,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from ..bus.counting import stepped
+
 __all__ = ["FillQueue"]
 
 
@@ -53,24 +55,31 @@ class FillQueue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        level, put, take = self.level, Signal(), Signal()
+        level, put, take, room = self.level, Signal(), Signal(), Signal(init=1)
         m.d.comb += [
-            self.i.ready.eq((level != self._depth) & ~self.drop),
+            self.i.ready.eq(room & ~self.drop),
             put.eq(self.i.valid & self.i.ready),
-            self.o.valid.eq(level != 0),
             take.eq(self.o.valid & self.o.ready),
         ]
-        m.d.sync += level.eq(level + put - take)
+        with m.If(put ^ take):
+            m.d.sync += level.eq(stepped(level, put))
+        m.d.sync += [
+            self.o.valid.eq(put | (self.o.valid & ~(take & (level == 1)))),
+            room.eq(take | (room & ~(put & (level == self._depth - 1)))),
+        ]
         if self._depth == 1:
             held = Signal(self._shape, reset_less=True)
             m.d.comb += self.o.payload.eq(held)
             with m.If(put):
                 m.d.sync += held.eq(self.i.payload)
         else:
-            self._store(m, level, put, take)
+            self._store(m, put, take)
+            m.d.comb += self.waits.eq(level > 1)
+            with m.If(self.drop & self.o.valid):
+                m.d.sync += [level.eq(~take), self.o.valid.eq(~take), room.eq(1)]
         return m
 
-    def _store(self, m, level, put, take):
+    def _store(self, m, put, take):
         m.submodules.storage = storage = Memory(shape=self._shape, depth=self._depth, init=[])
         write, read = storage.write_port(), storage.read_port(domain="comb")
         head, tail = Signal(exact_log2(self._depth)), Signal(exact_log2(self._depth))
@@ -80,8 +89,10 @@ class FillQueue(wiring.Component):
             write.en.eq(put),
             read.addr.eq(head),
             self.o.payload.eq(read.data),
-            self.waits.eq(level > 1),
         ]
-        m.d.sync += [head.eq(head + take), tail.eq(tail + put)]
-        with m.If(self.drop & (level != 0)):
-            m.d.sync += [tail.eq(head + 1), level.eq(~take)]
+        with m.If(take):
+            m.d.sync += head.eq(head + 1)
+        with m.If(put):
+            m.d.sync += tail.eq(tail + 1)
+        with m.If(self.drop & self.o.valid):
+            m.d.sync += tail.eq(head + 1)

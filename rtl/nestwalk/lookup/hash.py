@@ -15,7 +15,7 @@ from amaranth.hdl import C, Cat, Value
 
 __all__ = ["SPREAD_BITS", "digest", "fold", "row_index"]
 
-SPREAD_BITS = 4
+SPREAD_BITS = 3
 """Bits of the part of a key that an invalidation does not know; it probes all their values."""
 
 SALT = 17

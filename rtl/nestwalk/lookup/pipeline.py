@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..bus.bypass_queue import BypassQueue
 from ..bus.fork import Fork
+from ..bus.generations import Generations
 from ..bus.translation import AddressType, PageSize, RootPointer, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
 from ..formats.pasid import TranslationMode
@@ -140,6 +141,7 @@ class LookupPipeline(wiring.Component):
         m.submodules.pasid_cache = spaces = BlockCache(self._pasid_format, self.cfg.pasid_cache)
         m.submodules.misses = misses = MissQueue(self.cfg, self.DEPTH)
         m.submodules.hits = hits = BypassQueue(_Answer(self.cfg), self.DEPTH)
+        m.submodules.generations = self._generations = Generations(most=2 * self.DEPTH + 7, exits=2)
         wiring.connect(m, wiring.flipped(self.iotlb_fill), iotlb.fill)
         wiring.connect(m, wiring.flipped(self.pasid_fill), spaces.fill)
         contexts = structures = None
@@ -224,9 +226,12 @@ class LookupPipeline(wiring.Component):
                 self._watch(m, reentry, counted, missed, valid[-1] & last.prefetch & hit, last.request)
 
         self._answer(m, hits, valid[-1] & hit & answered, last, bypass)
-        entered = entered & ~accepted.prefetch if self.cfg.prefetch_streams else entered
-        self._count_generations(m, accepted=entered, missed=missed & answered, missed_generation=last.generation)
         m.d.comb += [
+            self._generations.enter.eq(entered & ~accepted.prefetch if self.cfg.prefetch_streams else entered),
+            self._generations.mark.eq(self.mark),
+            self._generations.leave[0].valid.eq(missed & answered),
+            self._generations.leave[0].generation.eq(last.generation),
+            self.drained.eq(self._generations.drained),
             self.iotlb_lookup.eq(valid[-1] & ~bypass & first),
             self.iotlb_hit.eq(valid[-1] & ~bypass & first & hit),
             self.iotlb_filled.eq(iotlb.filled),
@@ -331,11 +336,10 @@ class LookupPipeline(wiring.Component):
                 m.d.comb += accepted.prefetch.eq(turn & other.prefetch)
         irregular = request.address[57:].any() & ~request.address[57:].all()
         interrupt = ~request.pasid_valid & (request.address[20:] == INTERRUPT_RANGE)
-        self._generation = Signal()
         m.d.comb += [
             accepted.request.eq(request),
             accepted.root_pointer.eq(root_pointer),
-            accepted.generation.eq(self._generation),
+            accepted.generation.eq(self._generations.current),
             accepted.must_walk.eq(
                 irregular
                 | interrupt
@@ -364,24 +368,9 @@ class LookupPipeline(wiring.Component):
             self.response.valid.eq(hits.o.valid),
             self.response.payload.eq(leaving.response),
             hits.o.ready.eq(self.response.ready),
+            self._generations.leave[1].valid.eq(self.response.valid & self.response.ready),
+            self._generations.leave[1].generation.eq(leaving.generation),
         ]
-        self._left = self.response.valid & self.response.ready
-        self._left_generation = leaving.generation
-
-    def _count_generations(self, m, *, accepted, missed, missed_generation):
-        """Count what is on its way in two generations; a new one starts once the one before the current has left."""
-        waiting = Signal()
-        counts = [Signal(range(2 * self.DEPTH + 8), name=f"generation_{n}") for n in range(2)]
-        for n, count in enumerate(counts):
-            enters = accepted & (self._generation == n)
-            leaves = (self._left & (self._left_generation == n)).as_unsigned() + (missed & (missed_generation == n))
-            m.d.sync += count.eq(count + enters - leaves)
-        older_gone = Mux(self._generation, counts[0] == 0, counts[1] == 0)
-        with m.If(self.mark):
-            m.d.sync += waiting.eq(1)
-        with m.Elif(waiting & older_gone):
-            m.d.sync += [waiting.eq(0), self._generation.eq(~self._generation)]
-        m.d.sync += self.drained.eq(~self.mark & ~waiting & older_gone)
 
 
 def _tags(request: data.View) -> tuple[Value, Value, Value]:

@@ -71,13 +71,13 @@ class RegisterCache(wiring.Component):
         with m.FSM(name="maintain") as self._states:
             with m.State("IDLE"):
                 with m.If(clears):
-                    m.d.comb += self.fill.ready.eq(1)  # a waiting fill may be covered: discard it
                     m.next = "COMPARE_CLEAR"
                 with m.Else():
                     m.d.comb += self.invalidations.ready.eq(self.invalidations.valid)
                     with m.If(self.fill.valid):
                         m.next = "COMPARE_WRITE"
             with m.State("COMPARE_CLEAR"):
+                m.d.comb += self.fill.ready.eq(1)  # a waiting fill may be covered: discard it
                 m.next = "CLEAR"
             with m.State("COMPARE_WRITE"):
                 m.next = "WRITE"

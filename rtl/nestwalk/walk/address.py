@@ -7,7 +7,7 @@ from amaranth.hdl import C, Cat, Mux, Value
 
 from ..bus.translation import PageSize
 
-__all__ = ["index", "leaf_size", "one_of", "page_address"]
+__all__ = ["above_top_level", "index", "leaf_size", "one_of", "page_address", "top_level"]
 
 
 def one_of(choices: list[tuple[Value, Value]]) -> Value:
@@ -22,6 +22,16 @@ def one_of(choices: list[tuple[Value, Value]]) -> Value:
 def index(address: Value, level: Value) -> Value:
     """9-bit index of ``address`` (57 bits) into the table of ``level`` (1 to 5)."""
     return one_of([(level == n, address[3 + 9 * n : 12 + 9 * n]) for n in range(1, 6)])
+
+
+def top_level(levels: Value) -> Value:
+    """Level (3 bits) of the second stage's first table for SAGAW encoding ``levels``: 1 to 3 for 3 to 5 levels."""
+    return Cat(levels[0], ~levels[1], levels[1])
+
+
+def above_top_level(levels: Value) -> Value:
+    """`top_level` + 1."""
+    return Cat(levels[1] & ~levels[0], levels[1] & levels[0], C(1, 1))
 
 
 def leaf_size(level: Value) -> Value:

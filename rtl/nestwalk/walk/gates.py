@@ -1,6 +1,6 @@
 """What a request must satisfy besides the structures' own rules (§2.9, §3.2, §3.3)."""
 
-from amaranth.hdl import C, Mux, Value
+from amaranth.hdl import C, Cat, Mux, Value
 from amaranth.lib import data
 
 from ..bus.translation import Access, AddressType
@@ -60,7 +60,7 @@ def _pasid_gates(cfg: IommuConfig, request: data.View, context: data.View) -> di
     return {
         "pasid_disabled": valid & ~context.paside,
         "pasid_too_wide": valid & pasid[cfg.pasid_bits :].any(),
-        "pasid_beyond": valid & (pasid[13:] >> context.pdts).any(),
+        "pasid_beyond": valid & Cat(pasid[13 + bit] & (context.pdts <= bit) for bit in range(7)).any(),
         "pasid_is_rid_pasid": valid & (pasid == context.rid_pasid),
     }
 

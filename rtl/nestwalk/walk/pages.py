@@ -12,7 +12,7 @@ from ..formats.first_stage import FirstStageEntry
 from ..formats.pasid import TranslationMode
 from ..formats.second_stage import SecondStageEntry
 from ..lookup.configuration import AddressSpace
-from .address import leaf_size, one_of, page_address
+from .address import leaf_size, one_of, page_address, top_level
 from .first_fault import first_fault
 from .gates import INTERRUPT_PAGES
 from .state import Action, Decision, Phase, Progress
@@ -187,7 +187,7 @@ class PageStep(wiring.Component):
         is_first, updated = progress.phase == Phase.FIRST_STAGE, progress.phase == Phase.UPDATE
         nested = space.mode == TranslationMode.NESTED
         level = Signal(3)
-        second_top = (space.second_levels + 2)[:3]
+        second_top = top_level(space.second_levels)
         first_top = Mux(space.first_5_level, C(5, 3), C(4, 3))
         page = self.value[12 : cfg.haw]
         source = Mux(is_first | ~nested, request.address[:57], self.address)
@@ -275,7 +275,7 @@ class PageStep(wiring.Component):
             m.d.comb += [
                 after.first_write.eq(progress.first_write & seen.write),
                 after.first_user.eq(progress.first_user & seen.user_read),
-                after.second_level.eq(space.second_levels + 2),
+                after.second_level.eq(top_level(space.second_levels)),
                 after.second_read.eq(1),
                 after.second_write.eq(1),
             ]

@@ -4,7 +4,6 @@ from amaranth.hdl import C, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..bus.bypass_queue import BypassQueue
 from ..bus.queue import Queue
 from ..bus.translation import PageSize, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
@@ -99,7 +98,7 @@ class WalkResults(wiring.Component):
         m = Module()
         cfg = self.cfg
         slots = cfg.walk_slots
-        m.submodules.answers = answers = BypassQueue(_Result(cfg), slots)
+        m.submodules.answers = answers = Queue(_Result(cfg), slots)
         m.submodules.events = events = Queue(FaultEvent, slots)
         wiring.connect(m, events.o, wiring.flipped(self.faults))
         finish, finds, late, slot = Signal(), Signal(), Signal(), Signal(self.slot.shape())

@@ -77,7 +77,7 @@ class Progress(data.Struct):
 
     ``first_level`` and ``second_level`` are those of the entry waited for (or, while its address is walked, of the
     first-stage entry); the permissions are the ANDs over the entries met; ``table_write`` is the second stage's write
-    permission for the first-stage entry; ``upper`` says that the entry waited for is the upper one of its 16 bytes.
+    permission for the first-stage entry.
 
     Beside it a slot has what is written only where it changes: ``address``, the guest-physical input of the
     second-stage walk, or the host address to be granted while a leaf is updated; ``entry``, the host address of the
@@ -94,7 +94,6 @@ class Progress(data.Struct):
     second_read: 1
     second_write: 1
     table_write: 1
-    upper: 1
 
 
 class Action(enum.Enum, shape=3):
@@ -113,7 +112,7 @@ class Decision(data.StructLayout):
 
     ``address`` is what to read or update, or the host address granted. ``recorded`` counts for `Action.FAULT`;
     ``permissions``, ``size`` and ``cached`` (may the answer be cached) for `Action.GRANT`. ``progress`` is the slot's
-    new state, but for ``upper``.
+    new state.
     """
 
     def __init__(self, cfg: IommuConfig):

@@ -11,7 +11,7 @@ from ..formats.fault import is_qualified
 from ..formats.pasid import TranslationMode
 from ..lookup.configuration import AddressSpace, ContextFields
 from ..lookup.structure_caches import TableLevel, structure_shapes
-from .address import index, one_of
+from .address import index, one_of, top_level
 from .first_fault import first_fault
 from .gates import Gates, check_gates
 from .state import Action, Beginning, Decision, Identity, Phase, StructureKind, TableEvent
@@ -20,7 +20,7 @@ __all__ = ["TableStep"]
 
 
 class _Seen(data.StructLayout):
-    """What the first cycle finds out, for the second: ``base`` is the page that is read next, or granted."""
+    """What the first cycle finds out, for the second: ``base`` is the page that is read next."""
 
     def __init__(self, cfg: IommuConfig):
         super().__init__(
@@ -119,7 +119,7 @@ class TableStep(wiring.Component):
         page_index = self._enter_pages(m, space)
         interrupt = is_kind[StructureKind.START] & seen.gates.interrupt_request
         grants = interrupt | seen.pass_through
-        self._choose_address(m, is_kind, grants, enters & ~seen.pass_through, page_index)
+        self._choose_address(m, is_kind, grants, enters, page_index)
 
         m.d.comb += [
             self.known.eq(enters),
@@ -171,7 +171,6 @@ class TableStep(wiring.Component):
         enters = is_kind[StructureKind.PASID] | is_kind[StructureKind.LEGACY_CONTEXT]
         m.d.comb += self.now_known.eq(enters)
         pass_through = enters & (now_space.mode == TranslationMode.PASS_THROUGH)
-        interrupt = is_kind[StructureKind.START] & gates.interrupt_request
         hinted = C(0)
         bases = []
         if structure_shapes(cfg):
@@ -179,11 +178,10 @@ class TableStep(wiring.Component):
             bases.append((hinted, beginning.hint.table))
             m.d.sync += seen.hint_level_2.eq(beginning.hint.level == TableLevel.LEVEL_2)
         first = enters & ~hinted & (now_space.mode == TranslationMode.FIRST_STAGE)
-        second = enters & ~hinted & ~pass_through & (now_space.mode != TranslationMode.FIRST_STAGE)
+        second = enters & ~hinted & (now_space.mode != TranslationMode.FIRST_STAGE)
         leads = [StructureKind.ROOT, StructureKind.LEGACY_ROOT, StructureKind.DIRECTORY]
         bases += [
-            (is_kind[StructureKind.START] & ~interrupt, beginning.root_pointer.root_table),
-            (interrupt | pass_through, request.address[12 : cfg.haw]),
+            (is_kind[StructureKind.START], beginning.root_pointer.root_table),
             (Cat(is_kind[kind] for kind in leads).any(), event.page),
             (is_kind[StructureKind.CONTEXT], now_context.directory),
             (first, now_space.first_root),
@@ -238,7 +236,7 @@ class TableStep(wiring.Component):
         nested = space.mode == TranslationMode.NESTED
         second_only = space.mode == TranslationMode.SECOND_STAGE
         first_level = Mux(space.first_5_level, C(5, 3), C(4, 3))
-        second_level = (space.second_levels + 2)[:3]
+        second_level = top_level(space.second_levels)
         hint_level = Mux(seen.hint_level_2, C(2, 3), C(1, 3))
         level = Mux(seen.hinted, hint_level, Mux(second_only, second_level, first_level))
         first_entry = Cat(C(0, 3), index(address, first_level), space.first_root)
@@ -260,23 +258,23 @@ class TableStep(wiring.Component):
         return Mux(nested & ~seen.hinted, of_first_entry, index(address, level))
 
     def _choose_address(self, m, is_kind, grants, enters, page_index):
-        """Where the entry lies in the page, or page and a bit more, that the first cycle chose."""
+        """Where the entry lies in the page, or page and a bit more, that the first cycle chose; or what is granted."""
         cfg, seen, source = self.cfg, self._seen, self._request.source_id
         pasid = seen.identity.pasid
         offset = one_of(
             [
-                (is_kind[StructureKind.START] & ~grants, Cat(C(0, 4), source[8:])),
+                (is_kind[StructureKind.START], Cat(C(0, 4), source[8:])),
                 (is_kind[StructureKind.ROOT], Cat(C(0, 5), source[:7])),
                 (is_kind[StructureKind.LEGACY_ROOT], Cat(C(0, 4), source[:8])),
                 (is_kind[StructureKind.CONTEXT], Cat(C(0, 3), pasid[6:15])),
                 (is_kind[StructureKind.DIRECTORY], Cat(C(0, 6), pasid[:6])),
-                (grants, self._request.address[:12]),
                 (enters, Cat(C(0, 3), page_index)),
             ]
         )
         # The PASID directory spans up to 32 pages from any 4 KiB boundary (§2.5), the other tables lie within a page.
         beyond = pasid[15:] & is_kind[StructureKind.CONTEXT].replicate(5)
-        m.d.comb += self.decision.address.eq(Cat(offset, (seen.base + beyond)[: cfg.page_bits]))
+        entry = Cat(offset, (seen.base + beyond)[: cfg.page_bits])
+        m.d.comb += self.decision.address.eq(Mux(grants, self._request.address[: cfg.haw], entry))
 
     def _elaborate_fault(self, m, is_kind) -> Value:
         """Set the decision's fault to the first that applies; the value says whether there is one."""

@@ -1,6 +1,6 @@
 """The walker: many walks over one pair of step datapaths."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -21,9 +21,9 @@ from ..lookup.merging import WalkStatus
 from ..lookup.miss_queue import Miss
 from ..lookup.pipeline import optional_fills
 from ..lookup.structure_caches import structure_shapes
-from .address import one_of
+from .address import above_top_level, one_of
 from .guests import GuestAnswer, Guests, guest_fill
-from .overtake import overtakes
+from .overtake import Overtake
 from .owner import RootOwner
 from .pages import PageStep
 from .results import WalkResults
@@ -150,6 +150,7 @@ class Walker(wiring.Component):
         if guest_shapes(cfg):
             m.submodules.guests = self._guests = Guests(cfg)
             wiring.connect(m, wiring.flipped(self.guest_invalidations), self._guests.invalidations)
+        self._space_known = Signal()  # of a slot to compare, sampled with the space, so that the two belong together
         self._in_use, self._known, self._overtaken, self._foreign, self._prefetches = (
             Signal(self.cfg.walk_slots, name=n) for n in ("in_use", "known", "late", "foreign", "prefetches")
         )
@@ -174,7 +175,9 @@ class Walker(wiring.Component):
         cfg = self.cfg
         self._event, chosen = Signal(_Event(cfg)), Signal(_Event(cfg))
         arriving, structures, updated, miss = self.read.data, self._structures, self.update_response, self.miss
-        is_structure = arriving.payload.id == MemoryIds(cfg).structures
+        # Its id has bits that no slot's has all of.
+        structure_id = C(MemoryIds(cfg).structures)
+        is_structure = (arriving.payload.id & structure_id) == structure_id
         m.d.comb += [
             structures.data.valid.eq(arriving.valid & is_structure),
             structures.data.payload.eq(arriving.payload),
@@ -191,23 +194,25 @@ class Walker(wiring.Component):
                 with m.If(~self._in_use[slot]):
                     m.d.sync += free.eq(slot)
         mark_wanted, mark_slot = self._elaborate_marks(m)
-        offered = {
-            "entry": (arriving.valid & ~is_structure, arriving.payload.id[: len(free)]),
-            "structure": (structures.complete, structures.slot),
-            "updated": (updated.valid, updated.payload.slot),
-            "mark": (mark_wanted, mark_slot),
-            "start": (miss.valid & free_known & ~self.overtake, free),
-        }
+        # What arrives is known late in the cycle: among the others the choice is made without it.
+        waiting = {"updated": (updated.valid, updated.payload.slot)}
         if self._guests is not None:
             answer = self._guests.answer
-            offered["guest"] = (answer.valid, answer.payload.slot)
-        self._takes, earlier = {}, Value.cast(0)
-        for name in ("entry", "structure", "updated", "guest", "mark", "start"):
-            if name in offered:
-                self._takes[name] = takes = Signal(name=f"takes_{name}")
-                m.d.comb += takes.eq(offered[name][0] & ~earlier)
-                earlier = earlier | offered[name][0]
-        takes = self._takes
+            waiting["guest"] = (answer.valid, answer.payload.slot)
+        waiting["mark"] = (mark_wanted, mark_slot)
+        waiting["start"] = (miss.valid & free_known & ~self.overtake, free)
+        self._first, earlier = {}, Value.cast(0)
+        for name, (valid, _slot) in waiting.items():
+            self._first[name] = first = Signal(name=f"first_{name}")
+            m.d.comb += first.eq(valid & ~earlier)
+            earlier = earlier | valid
+        slot_of_others = one_of([(self._first[name], slot) for name, (_valid, slot) in waiting.items()])
+        self._is_entry = is_entry = Signal()
+        m.d.comb += is_entry.eq(arriving.valid & ~is_structure)
+        self._takes = takes = {"entry": is_entry, "structure": structures.complete}
+        for name, first in self._first.items():
+            takes[name] = Signal(name=f"takes_{name}")
+            m.d.comb += takes[name].eq(first & ~is_entry & ~structures.complete)
         is_guest = takes.get("guest", Value.cast(0))
         if self._guests is not None:
             m.d.comb += self._guests.answer.ready.eq(takes["guest"])
@@ -216,7 +221,13 @@ class Walker(wiring.Component):
             self._mark_taken.eq(takes["mark"]),
             miss.ready.eq(takes["start"]),
             self.started.eq(takes["start"]),
-            chosen.slot.eq(one_of([(taken, offered[name][1]) for name, taken in takes.items()])),
+            chosen.slot.eq(
+                Mux(
+                    is_entry,
+                    arriving.payload.id[: len(free)],
+                    Mux(structures.complete, structures.slot, slot_of_others),
+                )
+            ),
             chosen.is_table.eq(takes["structure"] | takes["start"]),
             chosen.is_page.eq(takes["entry"] | takes["updated"] | is_guest),
             chosen.is_mark.eq(takes["mark"]),
@@ -300,32 +311,33 @@ class Walker(wiring.Component):
         with m.If(self.started):
             m.d.sync += self._state["request"].eq(request)
 
-        self._space_known = Signal()  # sampled with the space, so that the two belong together
         self._value = Signal(64, reset_less=True)
-        piece, upper = self.read.data.payload.data, now["progress"].upper
-        values = [
-            (self._takes["entry"] & ~upper, piece[:64]),
-            (self._takes["entry"] & upper, piece[64:]),
-            (self._takes["updated"], self.update_response.payload.data),
-        ]
+        others = [(self._first["updated"], self.update_response.payload.data)]
         if self._guests is not None:
-            guest, taken, space = self._guests.answer.payload, self._takes["guest"], now["space"]
-            values += [
-                (taken, GuestAnswer(cfg).entry(guest)),
-                (taken & ~guest.hit, Cat(Value.cast(0).replicate(12), space.second_root)),
+            guest, first, space = self._guests.answer.payload, self._first["guest"], now["space"]
+            others += [
+                (first, GuestAnswer(cfg).entry(guest)),
+                (first & ~guest.hit, Cat(Value.cast(0).replicate(12), space.second_root)),
             ]
-            with m.If(taken):
-                level = Mux(guest.hit, guest.level, (space.second_levels + 3)[:3])
+            with m.If(self._takes["guest"]):
+                level = Mux(guest.hit, guest.level, above_top_level(space.second_levels))
                 m.d.sync += self._state["progress"].second_level.eq(level)
-        m.d.sync += [
-            self._space_known.eq(self._known.bit_select(chosen.slot, 1)),
-            self._value.eq(one_of(values)),
-        ]
+        piece = self.read.data.payload.data
+        arrived = Mux(self._elaborate_halves(m), piece[64:], piece[:64])
+        m.d.sync += self._value.eq(Mux(self._is_entry, arrived, one_of(others)))
+
+    def _elaborate_halves(self, m) -> Value:
+        """Remember, apart from the rest since it is asked for first, which half of its 16 bytes an entry is in."""
+        m.submodules.half_ram = memory = Memory(shape=1, depth=self.cfg.walk_slots, init=[])
+        read, self._writes_half = memory.read_port(domain="comb"), memory.write_port()
+        m.d.comb += read.addr.eq(self.read.data.payload.id)
+        return read.data
 
     def _elaborate_marks(self, m):
         """Count through the slots while an invalidation asks for it."""
         slot, finished, settle, wanted = Signal(range(self.cfg.walk_slots)), Signal(), Signal(2), Signal()
         self._mark_taken = Signal()
+        m.d.sync += self._space_known.eq(self._known.bit_select(slot, 1))
         m.d.comb += wanted.eq(self.overtake & ~finished)
         with m.If(self._mark_taken):
             m.d.sync += slot.eq(slot + 1)
@@ -363,7 +375,7 @@ class Walker(wiring.Component):
         self._second_request = Signal(TranslationRequest(self.cfg), reset_less=True)
         self._second_space = Signal(AddressSpace(self.cfg), reset_less=True)
         self._before = Signal(Progress, reset_less=True)
-        self._second_address, self._covered = Signal(self.cfg.haw, reset_less=True), Signal()
+        self._second_address, self._is_prefetch = Signal(self.cfg.haw, reset_less=True), Signal()
         if self._guests is not None:
             first_root, domain = tables.now_space.first_root, tables.now_space.domain_id
             m.d.comb += [
@@ -371,16 +383,21 @@ class Walker(wiring.Component):
                 self._guests.key.page.eq(Mux(event.is_table, first_root, pages.guest_page)),
             ]
         # A walk that begins without its address space may turn out to be of any domain.
-        space = Signal(AddressSpace(self.cfg))
-        m.d.comb += space.eq(Mux(event.is_table, tables.now_space.as_value(), state["space"].as_value()))
-        known = Mux(event.is_table, tables.now_known, self._space_known)
+        m.submodules.compares = compares = Overtake(self.cfg)
+        self._covered, begun = compares.covered, self._beginning
+        m.d.comb += [
+            compares.invalidation.eq(self.invalidation),
+            compares.request.eq(state["request"]),
+            compares.space.eq(Mux(event.begins, begun.configuration.space.as_value(), state["space"].as_value())),
+            compares.known.eq(Mux(event.begins, tables.now_known, self._space_known)),
+        ]
         m.d.sync += [
             second.eq(event),
             self._second_request.eq(state["request"]),
             self._second_space.eq(state["space"]),
+            self._is_prefetch.eq(self._prefetches.bit_select(event.slot, 1)),
             self._second_address.eq(state["address"]),
             self._before.eq(state["progress"]),
-            self._covered.eq(overtakes(self.cfg, self.invalidation, state["request"], space, known)),
         ]
 
     def _decide(self, m):
@@ -405,7 +422,7 @@ class Walker(wiring.Component):
             m.d.sync += self._overtaken.bit_select(second.slot, 1).eq(1)
 
         reads, expected, update = self._reads.i, self._structures.expected, self.update_request
-        prefetch = self._prefetches.bit_select(second.slot, 1)
+        prefetch = self._is_prefetch
         structure = is_table & (action == Action.READ_STRUCTURE)
         sizes = [(tables.kind == kind, Value.cast(log2)) for kind, log2 in STRUCTURE_SIZES.items()]
         m.d.comb += [
@@ -431,8 +448,12 @@ class Walker(wiring.Component):
     def _write_state(self, m, decision, acts, reads_entry):
         """The slot's new state, of which each part is written only where it changes."""
         tables, pages, is_table, is_page = self._tables, self._pages, self._second.is_table, self._second.is_page
-        progress = Signal(Progress)
-        m.d.comb += [progress.eq(decision.progress), progress.upper.eq(decision.address[3])]
+        progress, half = decision.progress, self._writes_half
+        m.d.comb += [
+            half.addr.eq(self._second.slot),
+            half.data.eq(decision.address[3]),
+            half.en.eq(acts),
+        ]
         writes = {
             "identity": (is_table, tables.next_identity),
             "space": (is_table, tables.space),

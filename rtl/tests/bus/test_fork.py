@@ -1,4 +1,4 @@
-"""`Fork`: each taker gets each item once, and the source's transfer is that of the last taker."""
+"""`Fork`: each taker gets each item once, and the source's transfer follows that of the last taker."""
 
 import pytest
 
@@ -23,6 +23,7 @@ def test_every_output_takes_every_item_once(count, rng):
             for out in dut.o:
                 ctx.set(out.ready, rng.random() < 0.4)
             signals = [signal for out in dut.o for signal in (out.valid, out.ready, out.payload)]
+            everyone = offered and all(len(so_far) == len(sent) + 1 for so_far in taken)
             _clk, _rst, done, *values = await ctx.tick().sample(dut.i.ready, *signals)
             for index in range(count):
                 valid, ready, payload = values[3 * index : 3 * index + 3]
@@ -30,8 +31,7 @@ def test_every_output_takes_every_item_once(count, rng):
                 assert valid == (offered and len(taken[index]) == len(sent))
                 if valid and ready:
                     taken[index].append(payload)
-            everyone = offered and all(len(so_far) == len(sent) + 1 for so_far in taken)
-            assert done == everyone, "the source's transfer is that of the last taker"
+            assert done == everyone, "the source's transfer is one cycle after that of the last taker"
             if everyone:
                 sent.append(items[len(sent)])
                 offered = False

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""`Queue` and `RoundRobin`: nothing lost, nothing reordered, latency 1, fair."""
+"""`Queue` and `RoundRobin`: nothing lost, nothing reordered, latency 1 and 0, fair."""
 
 import pytest
 from amaranth.lib import data, enum

@@ -1,13 +1,11 @@
-"""`overtakes`: every walk that may have read what an invalidation covers, and few others."""
+"""`Overtake`: every walk that may have read what an invalidation covers, and few others."""
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Value
 
-from nestwalk.bus.translation import TranslationRequest
 from nestwalk.config import preset
 from nestwalk.formats.pasid import TranslationMode
-from nestwalk.invalidation.command import Invalidation, Scope
-from nestwalk.lookup.configuration import AddressSpace
-from nestwalk.walk.overtake import overtakes
+from nestwalk.invalidation.command import Scope
+from nestwalk.walk.overtake import Overtake
 from rtl.tests.simulation import simulate
 
 CFG = preset("FORMAL")
@@ -42,10 +40,7 @@ def covers(invalidation: dict, request: dict, space: dict | None) -> bool:
 
 
 def test_against_the_rules(rng):
-    invalidation, request, space = Signal(Invalidation), Signal(TranslationRequest(CFG)), Signal(AddressSpace(CFG))
-    known, result = Signal(), Signal()
-    module = Module()
-    module.d.comb += result.eq(overtakes(CFG, invalidation, request, space, known))
+    dut = Overtake(CFG)
     seen = {True: 0, False: 0}
 
     async def testbench(ctx):
@@ -72,12 +67,13 @@ def test_against_the_rules(rng):
                 "mode": rng.choice([*TranslationMode]),
             }
             is_known = rng.random() < 0.8
-            for signal, value in ((invalidation, fields), (request, walk), (space, where)):
+            for signal, value in ((dut.invalidation, fields), (dut.request, walk), (dut.space, where)):
                 ctx.set(Value.cast(signal), signal.shape().const(value).as_bits())
-            ctx.set(known, is_known)
+            ctx.set(dut.known, is_known)
+            await ctx.tick().repeat(2)
             expected = covers(fields, walk, where if is_known else None)
-            assert ctx.get(result) == expected, (fields, walk, where if is_known else None)
+            assert ctx.get(dut.covered) == expected, (fields, walk, where if is_known else None)
             seen[expected] += 1
 
-    simulate(module, testbench)
+    simulate(dut, testbench)
     assert min(seen.values()) > 500
