@@ -1,6 +1,6 @@
 """Which misses walk, and which wait because a walk for the same page is on its way."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -42,7 +42,7 @@ class WaitingMiss(data.StructLayout):
 
 
 class MissMerger(wiring.Component):
-    """Lets a miss start a walk, unless one of the same signature is under way.
+    """Lets a miss start a walk, unless one of the same signature is under way, or as many as its device may have.
 
     ::
 
@@ -51,7 +51,8 @@ class MissMerger(wiring.Component):
 
     Signatures are hashes: misses of different pages may be taken for equal, which costs the later one time. A request
     waits like that once (`Lookup` says whether it still may), so that whatever becomes of a walk, each of those
-    that waited for it is on its own afterwards.
+    that waited for it is on its own afterwards. With ``cfg.walk_slots_per_device``, a miss of a device that has so many
+    walks under way waits for one of them, as often as it takes.
 
     Parameters
     ----------
@@ -94,11 +95,12 @@ class MissMerger(wiring.Component):
         checked, waits, drops = Signal(), Signal(), Signal()
         slot = Signal(slots)
         equal = Cat(self.active[n] & (signatures[n] == lookup.signature) for n in slots)
+        awaited, limited = self._limit(m, lookup, equal)
         m.d.comb += [
             self.miss.ready.eq(checked & (drops | Mux(waits, self.parked.ready, self.walk.ready))),
             self.walk.valid.eq(checked & ~waits & ~drops),
             self.walk.payload.eq(self.miss.payload),
-            self.parked.valid.eq(checked & waits),
+            self.parked.valid.eq(checked & waits & ~drops),
             parked.request.eq(lookup.request),
             parked.root_pointer.eq(lookup.root_pointer),
             parked.merged.eq(1),
@@ -108,12 +110,12 @@ class MissMerger(wiring.Component):
         # What is offered stays as it is until it is taken, and no other walk starts before.
         m.d.sync += checked.eq(self.miss.valid & ~self.miss.ready)
         with m.If(~checked):
-            m.d.sync += waits.eq(equal.any() & lookup.mergeable)
+            m.d.sync += waits.eq((equal.any() & lookup.mergeable) | limited)
             for n in reversed(slots):
-                with m.If(equal[n]):
+                with m.If(awaited[n]):
                     m.d.sync += slot.eq(n)
         if self.cfg.prefetch_streams:
-            self._give_up(m, checked, drops, equal)
+            self._give_up(m, checked, drops, equal.any() | limited)
         for n in slots:
             with m.If(self.walk.valid & self.walk.ready & (status.slot == n)):
                 m.d.sync += [
@@ -125,7 +127,21 @@ class MissMerger(wiring.Component):
                 m.d.sync += self.active[n].eq(0)
         return m
 
-    def _give_up(self, m, checked, drops, equal):
+    def _limit(self, m, lookup, equal):
+        """The walks to wait for, and whether the device of a miss has as many under way as it may."""
+        most, started = self.cfg.walk_slots_per_device, self.walk.valid & self.walk.ready
+        if not most:
+            return equal, C(0)
+        own = Signal(self.cfg.walk_slots)
+        for n in range(self.cfg.walk_slots):
+            device = Signal(16, name=f"device_{n}")
+            m.d.comb += own[n].eq(self.active[n] & (device == lookup.request.source_id))
+            with m.If(started & (self.status.slot == n)):
+                m.d.sync += device.eq(lookup.request.source_id)
+        limited = sum(own) >= most
+        return Mux(limited, own, equal), limited
+
+    def _give_up(self, m, checked, drops, needless):
         """Prefetches neither wait nor take the last slots."""
         slots, status, prefetch = self.cfg.walk_slots, self.status, self.miss.payload.lookup.prefetch
         starts, used, prefetches = Signal(), Signal(range(slots + 1)), Signal(slots)
@@ -138,4 +154,4 @@ class MissMerger(wiring.Component):
         with m.If(starts):
             m.d.sync += prefetches.bit_select(status.slot, 1).eq(prefetch)
         with m.If(~checked):
-            m.d.sync += drops.eq(prefetch & (equal.any() | (used >= slots - max(1, slots // 4))))
+            m.d.sync += drops.eq(prefetch & (needless | (used >= slots - max(1, slots // 4))))
