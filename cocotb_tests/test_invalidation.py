@@ -23,11 +23,12 @@ CROWDED = {
 MERGING = {
     "walk_slots": 8,
     "waiting_misses": 64,
+    "prefetch_streams": 8,
     "iotlb_4k": SMALL,
     "structure_cache_1": TINY,
     "nested_tlb": TINY,
 }
-"""Misses that wait for each other, and few pages that stay."""
+"""Misses that wait for each other, pages that are fetched ahead, and few that stay."""
 
 
 @pytest.mark.parametrize(
