@@ -111,7 +111,7 @@ class Reentry(wiring.Component):
 
     def _prefetch(self, m, merger, entrant, may_load):
         m.submodules.prefetcher = prefetcher = Prefetcher(self.cfg)
-        access, under_way, begins = prefetcher.o.payload, Signal(range(self.cfg.walk_slots)), Signal()
+        access, under_way, begins = prefetcher.o.payload, Signal(range(self.cfg.walk_slots + 2)), Signal()
         m.d.comb += [
             prefetcher.valid.eq(self.valid),
             prefetcher.access.eq(self.access),
