@@ -25,6 +25,8 @@ CFG = preset("FORMAL").replace(
 )
 ASIDE = CFG.replace(waiting_misses=64, walk_slots=4)
 """With misses that wait aside."""
+AHEAD = ASIDE.replace(prefetch_streams=4, walk_slots=16)
+"""And with prefetches."""
 DEVICES = [0x100, 0x208, 0x310]
 PASIDS = [None, 5]
 KNOWN_PAGES = [0, 1, 2, 3]
@@ -259,6 +261,9 @@ class Soak:
         self.outcomes[flight.outcome] += 1
 
     def check_miss(self, miss):
+        if self.dut.cfg.prefetch_streams and miss.lookup.prefetch:
+            self.check_prefetch(miss.lookup.request)
+            return
         flight = self.flights.pop(miss.lookup.request.tag)
         assert flight.outcome in ("walk", "must walk"), flight
         lookup, known = miss.lookup, miss.known
@@ -289,11 +294,22 @@ class Soak:
                 set()
             )
 
+    def check_prefetch(self, request):
+        """A page after those that requests of this requester go to."""
+        assert self.walks
+        assert request.source_id in DEVICES
+        assert request.pasid == (5 if request.pasid_valid else 0)
+        assert 0 < (request.address >> 12) % (1 << 32) <= 4 + AHEAD.prefetch_pages
+        assert request.address % (1 << 12) == 0
+        assert request.access == Access.READ
+        self.outcomes["prefetch"] += 1
+        self.walks.start(request)
+
 
 HANDSHAKE = ("valid", "ready", "payload")
 
 
-@pytest.mark.parametrize("cfg", [CFG, ASIDE], ids=["in line", "aside"])
+@pytest.mark.parametrize("cfg", [CFG, ASIDE, AHEAD], ids=["in line", "aside", "ahead"])
 def test_random_requests(cfg, rng):
     dut = LookupPipeline(cfg)
     soak = Soak(dut, rng)
@@ -310,6 +326,7 @@ def test_random_requests(cfg, rng):
     kinds = {"hit", "bypass", "walk", "must walk"}
     kinds |= {f"{what} {name}" for what in ("known", "forgotten") for name in ("context", "space", "hint")}
     kinds |= {"hidden context", "hidden hint"}
+    kinds |= {"prefetch"} if cfg.prefetch_streams else set()
     assert kinds == {name for name, count in outcomes.items() if count}
     assert soak.drained_cycles > soak.now // 50
     assert soak.hits == outcomes["hit"]
