@@ -92,11 +92,14 @@ class WaitingMisses(wiring.Component):
             self.precedes.eq(there & ~take & ~oldest.merged),
             ended.eq(~active | (turn != oldest.turn)),
         ]
-        m.d.comb += self.o.valid.eq(looked_at & (~oldest.merged | (ended & self._cached(m, looked_at & ended, take))))
+        m.d.comb += self.o.valid.eq(looked_at & (~oldest.merged | self._cached(m, looked_at & ended, take)))
         return m
 
     def _cached(self, m, ended, take):
-        """Whether what waited to be cached when the walk was found to have ``ended`` waits no more."""
+        """Whether what waited to be cached when the walk was found to have ``ended`` waits no more.
+
+        From then on it does not matter what becomes of the slot.
+        """
         counting, ahead = Signal(), Signal.like(self.status.fills)
         fills, filled = self.status.fills, self.status.filled
         with m.If(take):
@@ -105,4 +108,4 @@ class WaitingMisses(wiring.Component):
             m.d.sync += [counting.eq(1), ahead.eq(fills - filled)]
         with m.Elif(filled & (ahead != 0)):
             m.d.sync += ahead.eq(ahead - 1)
-        return (fills == 0) | (counting & (ahead == 0))
+        return ((ended | counting) & (fills == 0)) | (counting & (ahead == 0))

@@ -50,7 +50,7 @@ def test_random_waiting(rng):
 
     async def testbench(ctx):
         number = age = 0
-        parked = None
+        parked, held = None, False
         for cycle in range(12_000):
             busy = (0.02, 0.4)[cycle // 1000 % 2]
             ctx.set(dut.active, bits(walks.active))
@@ -67,12 +67,14 @@ def test_random_waiting(rng):
                 ctx.set(dut.parked.payload, {"merged": 1, "slot": parked, "turn": turn})
             ctx.set(dut.spilled.valid, spilled)
             ctx.set(dut.parked.valid, parked is not None)
-            ctx.set(dut.o.ready, rng.random() < 0.9)
+            ctx.set(dut.o.ready, rng.random() < (0.9, 0.1)[cycle // 2000 % 2])
             ctx.set(dut.status, walks.step())
             _clk, _rst, valid, ready, left, level, taken = await ctx.tick().sample(
                 dut.o.valid, dut.o.ready, dut.o.payload, dut.level, dut.parked.ready
             )
             assert level == len(waiting)
+            assert valid or not held
+            held = valid and not ready
             seen["much"] += level > 40
             if valid and ready:
                 tag, awaited = waiting.pop(0)
