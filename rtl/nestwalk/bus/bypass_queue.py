@@ -45,7 +45,7 @@ class BypassQueue(wiring.Component):
         passes = Signal()
         stored = waiting.o.payload
         m.d.comb += [
-            passes.eq(self.i.valid & (waiting.level == 0)),
+            passes.eq(self.i.valid & ~waiting.o.valid),
             self.i.ready.eq(waiting.i.ready),
             waiting.i.valid.eq(self.i.valid & ~(passes & self.o.ready)),
             waiting.i.payload.eq(self.i.payload),

@@ -1,8 +1,8 @@
-"""Counters whose direction is known late."""
+"""Counters and comparisons without carries."""
 
 from amaranth.hdl import C, Cat, Mux, Value
 
-__all__ = ["stepped"]
+__all__ = ["exceeds", "stepped"]
 
 
 def stepped(count, up) -> Value:
@@ -13,3 +13,16 @@ def stepped(count, up) -> Value:
         result.append(bit ^ Mux(up, ones, zeros))
         ones, zeros = ones & bit, zeros & ~bit
     return Cat(result)
+
+
+def exceeds(value, constant: int) -> Value:
+    """Whether ``value``, unsigned, is greater than ``constant``."""
+    bits = Value.cast(value)
+    if constant < 0:
+        return C(1, 1)
+    if constant >> len(bits):
+        return C(0, 1)
+    result = C(0, 1)
+    for place, bit in enumerate(bits):
+        result = bit & result if constant >> place & 1 else bit | result
+    return result

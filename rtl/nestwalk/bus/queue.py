@@ -17,6 +17,8 @@ class Queue(wiring.Component):
         i --+--> register --+--> output register --> o    up to 2 items
             `-- when empty -'
         i -----> LUT RAM ------------------------> o      more
+        i --+--> LUT RAM --+--> output register -> o      more, ``registered``
+            `-- if empty --'
 
     An item accepted in one cycle is on ``o`` in the next, and one item passes per cycle. No path leads from
     ``o.ready`` to ``i.ready`` or from ``i`` to ``o``, so that a queue of depth 2 is also the register slice of a
@@ -28,6 +30,8 @@ class Queue(wiring.Component):
         Shape of an item.
     depth : int
         Number of items, at least 1.
+    registered : bool
+        The payload comes from a register, though there are more than 2 items.
     cleared : bool
         The payload is 0 while the queue is empty. Not for more than 2 items.
 
@@ -43,13 +47,13 @@ class Queue(wiring.Component):
         When ``depth`` is less than 1, or more than 2 with ``cleared``.
     """
 
-    def __init__(self, shape, depth: int, *, cleared: bool = False):
+    def __init__(self, shape, depth: int, *, cleared: bool = False, registered: bool = False):
         if depth < 1:
             raise ValueError(f"a queue holds at least 1 item, not {depth}")
         if cleared and depth > 2:
             raise ValueError(f"a queue that is cleared holds at most 2 items, not {depth}")
         self.depth = depth
-        self._cleared = cleared
+        self._cleared, self._registered = cleared, registered
         self._shape = shape
         super().__init__(
             {"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "level": Out(range(depth + 1))}
@@ -106,14 +110,24 @@ class Queue(wiring.Component):
 
         self._tail = tail = Signal(range(self.depth))
         self._head = head = Signal(range(self.depth))
+        stored, fetched = put, take
+        if self._registered:
+            last = self.level <= 1  # of what is held, none is in the RAM
+            follows = ~self.o.valid | self.o.ready
+            stored, fetched = put & ~(last & follows), take & ~last
+            oldest = Signal(self._shape, reset_less=True)
+            m.d.comb += self.o.payload.eq(oldest)
+            with m.If(follows):
+                m.d.sync += Value.cast(oldest).eq(Mux(last, Value.cast(self.i.payload), Value.cast(read.data)))
+        else:
+            m.d.comb += self.o.payload.eq(read.data)
         m.d.comb += [
-            write.en.eq(put),
+            write.en.eq(stored),
             write.addr.eq(tail),
             write.data.eq(self.i.payload),
             read.addr.eq(head),
-            self.o.payload.eq(read.data),
         ]
-        with m.If(put):
+        with m.If(stored):
             advance(tail)
-        with m.If(take):
+        with m.If(fetched):
             advance(head)

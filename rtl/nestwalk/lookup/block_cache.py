@@ -201,10 +201,11 @@ class BlockCache(wiring.Component):
         if index_bits > self._spread_bits + 1:
             plan = self.format.probe(offered.payload, counter[self._spread_bits :], index_bits)
         if plan is not None:
-            fits = plan.count_log2 + self._spread_bits < index_bits
+            # 2 ** (count_log2 + spread) - 1: its bits say which numbers the exponent exceeds.
+            fits = ~plan.exceeds(index_bits - self._spread_bits - 1)
             m.d.comb += scan["probing"].eq(plan.useful & fits)
-            probes_log2 = (plan.count_log2 + self._spread_bits)[: (index_bits + 1).bit_length()]
-            count = Mux(scan["probing"], (1 << probes_log2) - 1, count)
+            probes = Cat(plan.exceeds(bit - self._spread_bits) for bit in range(index_bits + 1))
+            count = Mux(scan["probing"], probes, count)
         scan["plan"], scan["count"] = plan, count
         m.d.sync += scan["discard"].eq(0)
         with m.FSM(name="scan") as scan["states"]:

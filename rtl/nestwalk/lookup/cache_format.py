@@ -10,6 +10,7 @@ tags and which of them count, so that one comparison serves both.
 
 import operator
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import ClassVar
@@ -17,6 +18,7 @@ from typing import ClassVar
 from amaranth.hdl import C, Cat, Value
 from amaranth.lib import data
 
+from ..bus.counting import exceeds
 from .hash import SPREAD_BITS
 
 __all__ = ["CHUNK", "CacheFormat", "ProbePlan", "equal_terms", "masked", "masked_page", "select", "unmasked"]
@@ -37,7 +39,7 @@ def equal_terms(left: Value, right: Value, *, unless: Value | None = None) -> li
 def unmasked(bits: range, invalidation: data.View, limit: int) -> Value:
     """1 for each of the page number's ``bits`` that the invalidation's address mask, ``limit`` at most, leaves to
     compare; bits from ``limit`` on are left out."""
-    return Cat(C(bit, 6) >= invalidation.address_mask for bit in bits if bit < limit)
+    return Cat(~exceeds(invalidation.address_mask, bit) for bit in bits if bit < limit)
 
 
 def select(hits: Value, entries: list[data.View]) -> Value:
@@ -66,14 +68,14 @@ class ProbePlan:
     ----------
     useful : Value
         1 bit; where it is 0 all rows are read.
-    count_log2 : Value
-        log2 of the number of different ``hashed`` values to probe.
+    exceeds : callable
+        Whether log2 of the number of different ``hashed`` values to probe is greater than a number.
     hashed : Value
         The hash input of the probe, built from ``step``.
     """
 
     useful: Value
-    count_log2: Value
+    exceeds: Callable[[int], Value]
     hashed: Value
 
 

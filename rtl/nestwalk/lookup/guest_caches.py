@@ -3,10 +3,11 @@
 All PASIDs of a domain share them: the tags are domain and guest-physical address.
 """
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import C, Cat, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..bus.counting import exceeds
 from ..bus.fork import Fork
 from ..bus.translation import PageSize
 from ..config import CacheShape, IommuConfig
@@ -105,10 +106,9 @@ class GuestFormat(CacheFormat):
     def probe(self, invalidation, step, index_bits):
         aligned = self._page(invalidation)
         page = Cat(aligned[: len(step)] | step, aligned[len(step) :])
-        beyond = invalidation.address_mask > self.page_shift
         return ProbePlan(
             useful=invalidation.scope == Scope.PAGE_IN_DOMAIN,
-            count_log2=Mux(beyond, invalidation.address_mask - self.page_shift, 0)[:6],
+            exceeds=lambda log2: exceeds(invalidation.address_mask, self.page_shift + log2) if log2 >= 0 else C(1, 1),
             hashed=Cat(page, invalidation.domain_id[: self.domain_bits]),
         )
 

@@ -1,8 +1,9 @@
 """Cache entries that belong to one requester and one range of its input addresses (§8.1)."""
 
-from amaranth.hdl import C, Cat, Mux, Value
+from amaranth.hdl import C, Cat, Value
 from amaranth.lib import data
 
+from ..bus.counting import exceeds
 from ..config import IommuConfig
 from ..invalidation.command import Scope
 from .cache_format import CacheFormat, ProbePlan, equal_terms, masked, masked_page, unmasked
@@ -135,9 +136,10 @@ class RequesterFormat(CacheFormat):
         aligned = self._page(invalidation)
         page = Cat(aligned[: len(offset)] | offset, aligned[len(offset) :])
         pasid = invalidation.pasid & (~without_pasid).replicate(20)
-        beyond = invalidation.address_mask > self.page_shift
         return ProbePlan(
             useful=invalidation.scope == Scope.PAGE_IN_PASID,
-            count_log2=1 + Mux(beyond, invalidation.address_mask - self.page_shift, 0)[:6],
+            exceeds=lambda log2: (
+                exceeds(invalidation.address_mask, self.page_shift + log2 - 1) if log2 >= 1 else C(1, 1)
+            ),
             hashed=Cat(page, pasid, ~without_pasid),
         )

@@ -11,7 +11,7 @@ from ..invalidation.command import Invalidation
 from ..lookup.fill_queue import FillQueue
 from ..lookup.guest_caches import GuestCaches, GuestFill, GuestKey
 from .address import leaf_size
-from .state import Action, Phase
+from .state import Action, Phase, does
 
 __all__ = ["GuestAnswer", "Guests", "guest_fill"]
 
@@ -51,7 +51,7 @@ def guest_fill(m: Module, fill: data.View, before: data.View, address: Value, de
     into_table = before.phase == Phase.SECOND_STAGE_TABLE
     second = into_table | (before.phase == Phase.SECOND_STAGE_FINAL)
     leaf = into_table & (after.phase == Phase.FIRST_STAGE)
-    low = (after.second_level == 1) | (after.second_level == 2)
+    low = (before.second_level == 2) | (before.second_level == 3)  # the table that is read next
     size = leaf_size(before.second_level)
     small, large = decision.address[12:21], decision.address[21:30]
     not_small, huge = leaf & (size != 0), leaf & size[1]
@@ -64,7 +64,7 @@ def guest_fill(m: Module, fill: data.View, before: data.View, address: Value, de
         Value.cast(fill.size).eq(size),
         fill.target.eq(Cat(small & ~not_small.replicate(9), large & ~huge.replicate(9), decision.address[30:])),
     ]
-    found = second & (decision.action == Action.READ_ENTRY) & (space.mode == TranslationMode.NESTED)
+    found = second & does(decision, Action.READ_ENTRY) & (space.mode == TranslationMode.NESTED)
     return found & (leaf | (low & after.second_read & after.second_write))
 
 
@@ -117,7 +117,8 @@ class Guests(wiring.Component):
         m.submodules.answers = answers = BypassQueue(GuestAnswer(cfg), cfg.walk_slots)
         m.submodules.fills = fills = FillQueue(GuestFill(cfg), FILLS)
         wiring.connect(m, wiring.flipped(self.invalidations), caches.invalidations)
-        wiring.connect(m, wiring.flipped(self.fill), fills.i)
+        m.d.comb += self.fill.ready.eq(1)
+        m.d.sync += [fills.i.valid.eq(self.fill.valid), fills.i.payload.eq(self.fill.payload)]
         wiring.connect(m, fills.o, caches.fill)
         wiring.connect(m, answers.o, wiring.flipped(self.answer))
         m.d.comb += [caches.key.eq(self.key), fills.drop.eq(self.drop), self.waits.eq(fills.waits)]

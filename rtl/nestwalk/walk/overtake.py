@@ -4,6 +4,7 @@ from amaranth.hdl import C, Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..bus.counting import exceeds
 from ..bus.translation import TranslationRequest
 from ..config import IommuConfig
 from ..formats.pasid import TranslationMode
@@ -75,7 +76,7 @@ class Overtake(wiring.Component):
             asks["any_page"].eq((scope != Scope.PAGE_IN_DOMAIN) & (scope != Scope.PAGE_IN_PASID)),
             asks["first_stage_pages"].eq(scope == Scope.PAGE_IN_DOMAIN),
             self._functions.eq(Cat(function_mask != 3, function_mask < 2, function_mask == 0)),
-            self._page_bits.eq(Cat(C(bit, 6) >= address_mask for bit in range(LARGEST_PAGE, INPUT_PAGE_BITS))),
+            self._page_bits.eq(Cat(~exceeds(address_mask, bit) for bit in range(LARGEST_PAGE, INPUT_PAGE_BITS))),
         ]
 
     def _compare(self, m):

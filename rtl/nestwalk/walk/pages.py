@@ -15,31 +15,40 @@ from ..lookup.configuration import AddressSpace
 from .address import leaf_size, one_of, page_address, top_level
 from .first_fault import first_fault
 from .gates import INTERRUPT_PAGES
-from .state import Action, Decision, Phase, Progress
+from .state import Action, Decision, Phase, Progress, does
 
 __all__ = ["PageStep"]
+
+
+FAULTS = 9
+"""Faults that a stage tells apart by their order."""
+
+INTERRUPT_FAULT = 7
+"""The one for the interrupt range."""
 
 
 class _Seen(data.StructLayout):
     """What the first cycle finds out about an entry, for the second.
 
     ``target`` is where the entry leads: the next entry of the same stage, the place in the page, or after an update
-    what has waited for it. ``value`` is the entry that may have to be changed: a first-stage one.
+    what has waited for it. ``value`` is the entry that may have to be changed: a first-stage one. ``faults`` are those
+    of the stage in the order in which they count, of which the one for the interrupt range only where the page is the
+    request's. ``action`` is what follows if there are none. ``again`` and ``second_root`` choose another address than
+    ``target``: the last first-stage entry, and the top of the second stage.
     """
 
     def __init__(self, cfg: IommuConfig):
         super().__init__(
             {
-                "error": 1,
-                "update_failed": 1,
-                "present": 1,
-                "reserved": 1,
-                "beyond": 1,
+                "valid": 1,
+                "faults": data.ArrayLayout(1, FAULTS),
+                "action": Action,
+                "again": 1,
+                "second_root": 1,
                 "leaf": 1,
                 "top": 1,
                 "first_top": 1,
                 "to_interrupt": 1,
-                "unchanged": 1,
                 "level": 3,
                 "target": cfg.haw,
                 "top_index": 9,
@@ -49,13 +58,6 @@ class _Seen(data.StructLayout):
                 "value": 64,
             }
         )
-
-
-class _Choice(data.Struct):
-    """Which address a decision is about; without either where the entry leads."""
-
-    entry: 1  # the last first-stage entry
-    second_root: 1  # the top of the second stage
 
 
 class PageStep(wiring.Component):
@@ -81,6 +83,8 @@ class PageStep(wiring.Component):
 
     Attributes
     ----------
+    valid : In(1)
+        There is an event; without one the decision has no action.
     request, space, progress, entry, address, leaf : In
         The slot's state; ``leaf`` (64 bits) is the first-stage leaf of a nested walk, whose bits wait.
     value : In(64)
@@ -105,6 +109,7 @@ class PageStep(wiring.Component):
         self.cfg = cfg
         super().__init__(
             {
+                "valid": In(1),
                 "request": In(TranslationRequest(cfg)),
                 "space": In(AddressSpace(cfg)),
                 "progress": In(Progress),
@@ -141,13 +146,10 @@ class PageStep(wiring.Component):
         self._see(m)
 
         seen, space, progress, decision = self._seen, self._space, self._progress, self.decision
-        self._user = ~(self._request.privileged & self._request.pasid_valid)
         self._writes = (self._request.access == Access.WRITE) | (self._request.access == Access.ATOMIC)
         self._nested = space.mode == TranslationMode.NESTED
         first, updated = progress.phase == Phase.FIRST_STAGE, progress.phase == Phase.UPDATE
-        entry = FirstStageEntry(seen.value)
-        self._accessed, self._dirty = entry.a & (entry.ea | ~space.eafe), entry.d
-        self._choose = Signal(_Choice)
+        self._dirty = FirstStageEntry(seen.value).d
         m.d.comb += [
             decision.progress.eq(progress),
             decision.cached.eq(1),
@@ -156,24 +158,26 @@ class PageStep(wiring.Component):
             # A, EA where EAFE, D where the request writes to the page itself.
             self.mask.eq(Cat(C(0, 5), C(1, 1), self._writes & (seen.leaf | ~first), C(0, 3), space.eafe, C(0, 53))),
             self.next_address.eq(seen.target),
-            self.sets_address.eq(first | (decision.action == Action.UPDATE)),
+            self.sets_address.eq(first | does(seen, Action.UPDATE)),
             self.sets_leaf.eq(first),
         ]
+        self._act(m, first | updated)
         with m.If(first):
             self._first_stage(m)
         with m.Elif(updated):
-            self._updated(m)
+            # The leaf changed while its bits were set: it is read again.
+            with m.If(seen.again):
+                m.d.comb += decision.progress.phase.eq(Phase.FIRST_STAGE)
         with m.Else():
             self._second_stage(m)
         self._grant(m, first, updated)
         second_entry = Cat(C(0, 3), seen.top_index, space.second_root)
-        again = self._choose.entry
         m.d.comb += decision.address.eq(
             one_of(
                 [
-                    (again, Cat(C(0, 3), self._entry)),
-                    (self._choose.second_root, second_entry),
-                    (~again & ~self._choose.second_root, seen.target),
+                    (seen.again, Cat(C(0, 3), self._entry)),
+                    (seen.second_root, second_entry),
+                    (~seen.again & ~seen.second_root, seen.target),
                 ]
             )
         )
@@ -191,7 +195,7 @@ class PageStep(wiring.Component):
         first_top = Mux(space.first_5_level, C(5, 3), C(4, 3))
         page = self.value[12 : cfg.haw]
         source = Mux(is_first | ~nested, request.address[:57], self.address)
-        leaf = Mux(is_first, first.is_leaf(level), second.is_leaf(level))
+        leaf = Signal()
         # The guest caches stand in for an entry above the top level too.
         next_index = one_of([(level == n + 1, source[3 + 9 * n : 12 + 9 * n]) for n in range(1, 6)])
         output = page_address(page, source, level)[: cfg.haw]
@@ -205,20 +209,16 @@ class PageStep(wiring.Component):
             beyond = beyond | ((space.second_levels == levels - 2) & self.value[min(width, 52) : 52].any())
         m.d.comb += [
             level.eq(Mux(is_first, progress.first_level, progress.second_level)),
+            leaf.eq(Mux(is_first, first.is_leaf(level), second.is_leaf(level))),
             target.eq(Mux(leaf, output, Cat(C(0, 3), next_index, page))),
             self.guest_page.eq(self._guest_page(first)),
         ]
         m.d.sync += [
-            seen.error.eq(self.error),
-            seen.update_failed.eq(self.update_failed),
-            seen.present.eq(Mux(is_first, first.present(), second.present())),
-            seen.reserved.eq(Mux(is_first, first.reserved_set(cfg, level), second.reserved_set(cfg, level))),
-            seen.beyond.eq(beyond & nested),
+            seen.valid.eq(self.valid),
             seen.leaf.eq(leaf),
             seen.top.eq(level == Mux(is_first, first_top, second_top)),
             seen.first_top.eq(progress.first_level == first_top),
             seen.to_interrupt.eq(output[20:] == INTERRUPT_PAGES),
-            seen.unchanged.eq(self.value & ~C(0x460, 64) == self.leaf & ~C(0x460, 64)),
             seen.level.eq(level),
             seen.target.eq(Mux(updated, self.address, target)),
             seen.top_index.eq(top_index),
@@ -227,6 +227,7 @@ class PageStep(wiring.Component):
             seen.user_read.eq(first.us),
             seen.value.eq(Mux(is_first | updated, self.value, self.leaf)),
         ]
+        self._judge(m, level, leaf, beyond & nested)
 
     def _guest_page(self, entry) -> Value:
         """The page that a first-stage entry leads to, straight from its bits: on its way are hashes."""
@@ -235,43 +236,103 @@ class PageStep(wiring.Component):
         of_2m = entry.ps & (level == 2)
         return Cat(Mux(of_1g | of_2m, address[12:21], page[:9]), Mux(of_1g, address[21:30], page[9:18]), page[18:])
 
-    def _fault(self, m, conditions) -> Value:
-        """Set the decision to the first fault that applies; the value says whether there is one."""
-        code, faulty = first_fault(conditions)
-        m.d.comb += Value.cast(self.decision.fault).eq(code)
-        with m.If(faulty):
-            m.d.comb += self.decision.action.eq(Action.FAULT)
-        return faulty
+    def _judge(self, m, level, leaf, beyond):
+        """First cycle, too: which faults there are, and what follows if there are none."""
+        seen, progress, space, request = self._seen, self.progress, self.space, self.request
+        is_first, updated = progress.phase == Phase.FIRST_STAGE, progress.phase == Phase.UPDATE
+        final, nested = progress.phase == Phase.SECOND_STAGE_FINAL, space.mode == TranslationMode.NESTED
+        first, second = FirstStageEntry(self.value), SecondStageEntry(self.value)
+        user = ~(request.privileged & request.pasid_valid)
+        writes = (request.access == Access.WRITE) | (request.access == Access.ATOMIC)
+        zero_length = (request.access == Access.ZERO_LENGTH_READ) & self.cfg.zero_length_read
+        # Under nesting the bits of a leaf wait for the second stage's word on the page.
+        kept = FirstStageEntry(Mux(is_first | updated, self.value, self.leaf))
+        accessed = kept.a & (kept.ea | ~space.eafe)
+        settled = accessed & (kept.d | ~writes)
+        updates = Mux(leaf, ~settled & Mux(is_first, ~nested, nested & final), is_first & ~accessed) & ~updated
+        may_set = space.pwsnp & (progress.table_write | (is_first & ~nested))
+        cannot_set = updates & ~may_set
+        read, write = progress.second_read & second.r, progress.second_write & self.value[1]
+        lacks = (writes & ~write) | ((request.access != Access.WRITE) & ~read & ~(zero_length & write))
+        of_first = [
+            self.update_failed,
+            self.error,
+            ~first.present(),
+            first.reserved_set(self.cfg, level),
+            beyond,
+            user & ~first.us,
+            writes & ~self.value[1] & (user | space.wpe),
+            leaf & ~nested,
+            cannot_set,
+        ]
+        of_second = [
+            self.error,
+            ~second.present(),
+            second.reserved_set(self.cfg, level),
+            space.legacy & lacks,
+            ~read & ~write,
+            leaf & ~final & ~read,
+            leaf & final & lacks,
+            leaf & final,
+            cannot_set,
+        ]
+        for n, conditions in enumerate(zip(of_first, of_second, strict=True)):
+            m.d.sync += seen.faults[n].eq(Mux(updated, self.update_failed if n == 0 else 0, Mux(is_first, *conditions)))
+
+        unchanged = self.value & ~C(0x460, 64) == self.leaf & ~C(0x460, 64)
+        done = unchanged & settled
+        asks_guest = is_first & nested & ~updates
+        grants = Mux(updated, done, leaf & (final | (is_first & ~nested)) & ~updates)
+        actions = {
+            Action.UPDATE: updates,
+            Action.LOOKUP_GUEST: asks_guest,
+            Action.GRANT: grants,
+            Action.READ_ENTRY: ~updates & ~asks_guest & ~grants,
+        }
+        m.d.sync += [does(seen, action).eq(self.valid & follows) for action, follows in actions.items()]
+        m.d.sync += [seen.again.eq(updates | (updated & ~done)), seen.second_root.eq(asks_guest)]
+
+    def _act(self, m, of_first):
+        """Second cycle: the first fault that applies, or what follows without."""
+        seen, space, decision = self._seen, self._space, self.decision
+        legacy, lacks_write = space.legacy, self._writes & ~(self._progress.second_write & seen.write)
+        cannot_set = Mux(space.pwsnp, R.SFS_8, R.SFS_9)
+        lost = Mux(lacks_write, R.LGN_2, R.LGN_3)
+        first_stage = [
+            R.SFS_10,
+            Mux(seen.top, R.SFS_4, R.SFS_1),
+            R.SFS_2,
+            R.SFS_3,
+            R.SFS_5,
+            R.SGN_2,
+            R.SGN_6,
+            R.SGN_8,
+            cannot_set,
+        ]
+        second_stage = [
+            Mux(legacy, Mux(seen.top, R.LCT_4, R.LSS_1), Mux(seen.top, R.SSS_4, R.SSS_1)),
+            Mux(legacy, lost, R.SSS_2),
+            Mux(legacy, R.LSS_2, R.SSS_3),
+            lost,
+            R.SSS_2,
+            Mux(seen.first_top, R.SFS_6, R.SFS_7),
+            Mux(lacks_write, R.SGN_6, R.SGN_7),
+            Mux(legacy, R.LGN_4, R.SGN_8),
+            cannot_set,
+        ]
+        conditions = [seen.faults[n] & (seen.to_interrupt if n == INTERRUPT_FAULT else 1) for n in range(FAULTS)]
+        of_first_stage, faulty = first_fault([*zip(conditions, first_stage, strict=True)])
+        of_second_stage, _faulty = first_fault([*zip(conditions, second_stage, strict=True)])
+        m.d.comb += [
+            Value.cast(decision.fault).eq(Mux(of_first, of_first_stage, of_second_stage)),
+            Value.cast(decision.action).eq(Value.cast(seen.action) & (~faulty).replicate(len(Action))),
+            does(decision, Action.FAULT).eq(seen.valid & faulty),
+        ]
 
     def _first_stage(self, m):
-        """A first-stage entry: set its bits, answer, or go on to the next one, under nesting by the second stage."""
-        seen, space, progress, decision = self._seen, self._space, self._progress, self.decision
-        after, nested = decision.progress, self._nested
-        obeys_read_only = self._user | space.wpe
-        sets_bits = ~self._accessed | (seen.leaf & self._writes & ~self._dirty)
-        may_set = space.pwsnp & (progress.table_write | ~nested)
-        # Under nesting the bits of a leaf wait for the second stage's word on the page.
-        updates = sets_bits & ~(seen.leaf & nested)
-        ends = seen.leaf & ~nested
-        faulty = self._fault(
-            m,
-            [
-                (seen.update_failed, R.SFS_10),
-                (seen.error, Mux(seen.top, R.SFS_4, R.SFS_1)),
-                (~seen.present, R.SFS_2),
-                (seen.reserved, R.SFS_3),
-                (seen.beyond, R.SFS_5),
-                (self._user & ~seen.user_read, R.SGN_2),
-                (self._writes & ~seen.write & obeys_read_only, R.SGN_6),
-                (ends & seen.to_interrupt, R.SGN_8),
-                (updates & ~may_set, Mux(space.pwsnp, R.SFS_8, R.SFS_9)),
-            ],
-        )
-        m.d.comb += [self._choose.entry.eq(updates), self._choose.second_root.eq(~updates & nested)]
-        with m.If(~faulty):
-            goes_on = Mux(nested, Action.LOOKUP_GUEST, Mux(seen.leaf, Action.GRANT, Action.READ_ENTRY))
-            m.d.comb += Value.cast(decision.action).eq(Mux(updates, Action.UPDATE, goes_on))
-        with m.If(~updates):
+        """Where a walk is after a first-stage entry: at the same if bits are set, else at what it leads to."""
+        seen, space, progress, after = self._seen, self._space, self._progress, self.decision.progress
+        with m.If(~seen.again):
             m.d.comb += [
                 after.first_write.eq(progress.first_write & seen.write),
                 after.first_user.eq(progress.first_user & seen.user_read),
@@ -287,71 +348,21 @@ class PageStep(wiring.Component):
             with m.Else():
                 m.d.comb += [
                     after.first_level.eq(seen.level - 1),
-                    Value.cast(after.phase).eq(Mux(nested, Phase.SECOND_STAGE_TABLE, Phase.FIRST_STAGE)),
+                    Value.cast(after.phase).eq(Mux(self._nested, Phase.SECOND_STAGE_TABLE, Phase.FIRST_STAGE)),
                 ]
 
     def _second_stage(self, m):
-        """A second-stage entry."""
-        seen, space, progress, decision = self._seen, self._space, self._progress, self.decision
-        legacy, after = space.legacy, decision.progress
-        final = progress.phase == Phase.SECOND_STAGE_FINAL
-        read, write = progress.second_read & seen.read, progress.second_write & seen.write
-        zero_length = (self._request.access == Access.ZERO_LENGTH_READ) & self.cfg.zero_length_read
-        lacks_write = self._writes & ~write
-        lacks_read = (self._request.access != Access.WRITE) & ~read & ~(zero_length & write)
-        lacks = lacks_write | lacks_read
-        lost = Mux(lacks_write, R.LGN_2, R.LGN_3)
-        checks_page = seen.leaf & final
-        updates = self._nested & checks_page & (~self._accessed | (self._writes & ~self._dirty))
-        may_set = space.pwsnp & progress.table_write
-        faulty = self._fault(
-            m,
-            [
-                (
-                    seen.error,
-                    Mux(legacy, Mux(seen.top, R.LCT_4, R.LSS_1), Mux(seen.top, R.SSS_4, R.SSS_1)),
-                ),
-                (~seen.present, Mux(legacy, lost, R.SSS_2)),
-                (seen.reserved, Mux(legacy, R.LSS_2, R.SSS_3)),
-                (legacy & lacks, lost),
-                (~read & ~write, R.SSS_2),
-                (seen.leaf & ~final & ~read, Mux(seen.first_top, R.SFS_6, R.SFS_7)),
-                (checks_page & lacks, Mux(lacks_write, R.SGN_6, R.SGN_7)),
-                (checks_page & seen.to_interrupt, Mux(legacy, R.LGN_4, R.SGN_8)),
-                (updates & ~may_set, Mux(space.pwsnp, R.SFS_8, R.SFS_9)),
-            ],
-        )
-        m.d.comb += [
-            self._choose.entry.eq(updates),
-            after.second_read.eq(read),
-            after.second_write.eq(write),
-        ]
-        with m.If(~faulty):
-            goes_on = Mux(checks_page, Action.GRANT, Action.READ_ENTRY)
-            m.d.comb += Value.cast(decision.action).eq(Mux(updates, Action.UPDATE, goes_on))
+        """Where a walk is after a second-stage entry."""
+        seen, progress, after = self._seen, self._progress, self.decision.progress
+        write = progress.second_write & seen.write
+        m.d.comb += [after.second_read.eq(progress.second_read & seen.read), after.second_write.eq(write)]
         with m.If(~seen.leaf):
             m.d.comb += after.second_level.eq(seen.level - 1)
-        with m.Elif(final):
+        with m.Elif(progress.phase == Phase.SECOND_STAGE_FINAL):
             # The answer waits in ``address`` and the second stage's permissions for the first-stage leaf's bits.
             m.d.comb += after.phase.eq(Phase.UPDATE)
         with m.Else():
             m.d.comb += [after.phase.eq(Phase.FIRST_STAGE), after.table_write.eq(write)]
-
-    def _updated(self, m):
-        """The first-stage leaf of a nested walk after its bits were set; if it changed, it is read again.
-
-        What its former value forbade stays forbidden to what is cached, which costs a walk at most.
-        """
-        faulty = self._fault(m, [(self._seen.update_failed, R.SFS_10)])
-        done = self._seen.unchanged & self._accessed & (self._dirty | ~self._writes)
-        m.d.comb += self._choose.entry.eq(~done)
-        with m.If(~faulty & done):
-            m.d.comb += self.decision.action.eq(Action.GRANT)
-        with m.Elif(~faulty):
-            m.d.comb += [
-                self.decision.action.eq(Action.READ_ENTRY),
-                self.decision.progress.phase.eq(Phase.FIRST_STAGE),
-            ]
 
     def _grant(self, m, is_first, updated):
         """What an answer allows: the permissions of both stages for the smaller page."""

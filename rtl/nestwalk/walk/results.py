@@ -13,7 +13,7 @@ from ..lookup.iotlb import IotlbFill
 from ..lookup.requester_format import page_of
 from ..lookup.structure_caches import SpaceTags, StructureFill, structure_shapes
 from .gates import INTERRUPT_PAGES
-from .state import Action, Decision
+from .state import Action, Decision, does
 
 __all__ = ["WalkResults"]
 
@@ -117,7 +117,7 @@ class WalkResults(wiring.Component):
             self._space.eq(self.space),
             self._table_level.eq(Mux(self.finds, self.table_level, 0)),
         ]
-        granted = decision.action == Action.GRANT
+        granted = does(decision, Action.GRANT)
         recorded = ~granted & decision.recorded & ~prefetch
         answer = answers.i.payload
         m.d.comb += [
@@ -149,17 +149,21 @@ class WalkResults(wiring.Component):
     def _answer_after_record(self, m, answers):
         logged = Signal(range(self.cfg.walk_slots + 2))  # events taken whose answers still wait
         waits = answers.o.payload.recorded & (logged == 0)
-        silent = answers.o.payload.prefetch if self.cfg.prefetch_streams else C(0)
+        # Behind the answer that leaves are all of the unit's hits: it comes from registers.
+        m.submodules.leaving = leaving = Queue(_Result(self.cfg), 1)
+        silent = leaving.o.payload.prefetch if self.cfg.prefetch_streams else C(0)
         m.d.comb += [
-            self.response.valid.eq(answers.o.valid & ~waits & ~silent),
-            self.response.payload.eq(answers.o.payload.response),
-            answers.o.ready.eq((self.response.ready & ~waits) | silent),
-            self.freed.eq(answers.o.valid & answers.o.ready),
-            self.freed_slot.eq(answers.o.payload.slot),
+            leaving.i.valid.eq(answers.o.valid & ~waits),
+            leaving.i.payload.eq(answers.o.payload),
+            answers.o.ready.eq(leaving.i.ready & ~waits),
+            self.response.valid.eq(leaving.o.valid & ~silent),
+            self.response.payload.eq(leaving.o.payload.response),
+            leaving.o.ready.eq(self.response.ready | silent),
+            self.freed.eq(leaving.o.valid & leaving.o.ready),
+            self.freed_slot.eq(leaving.o.payload.slot),
         ]
-        m.d.sync += logged.eq(
-            logged + (self.faults.valid & self.faults.ready) - (self.freed & answers.o.payload.recorded)
-        )
+        passed = leaving.i.valid & leaving.i.ready & answers.o.payload.recorded
+        m.d.sync += logged.eq(logged + (self.faults.valid & self.faults.ready) - passed)
 
     def _offer_fill(self, m, cacheable: Value, request, decision):
         page = decision.address[12:]

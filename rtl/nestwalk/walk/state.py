@@ -1,6 +1,8 @@
 """What a walk slot remembers between two memory reads, and what a step decides."""
 
+from amaranth.hdl import Value
 from amaranth.lib import data, enum
+from amaranth.utils import exact_log2
 
 from ..bus.translation import PageSize, RootPointer
 from ..config import IommuConfig
@@ -10,7 +12,7 @@ from ..lookup.iotlb import Permissions
 from ..lookup.miss_queue import Configuration
 from ..lookup.structure_caches import StructureHint, structure_shapes
 
-__all__ = ["Action", "Beginning", "Decision", "Identity", "Phase", "Progress", "StructureKind", "TableEvent"]
+__all__ = ["Action", "Beginning", "Decision", "Identity", "Phase", "Progress", "StructureKind", "TableEvent", "does"]
 
 
 class StructureKind(enum.Enum, shape=3):
@@ -96,15 +98,15 @@ class Progress(data.Struct):
     table_write: 1
 
 
-class Action(enum.Enum, shape=3):
-    """What a step does."""
+class Action(enum.Flag, shape=6):
+    """What a step does: one of these, or none without an event."""
 
-    READ_STRUCTURE = 0
-    READ_ENTRY = 1
-    UPDATE = 2  # set bits in an entry, then look at it again
-    GRANT = 3
-    FAULT = 4
-    LOOKUP_GUEST = 5  # begin a second-stage walk: at what the guest caches know, else at ``address``
+    READ_STRUCTURE = 1
+    READ_ENTRY = 2
+    UPDATE = 4  # set bits in an entry, then look at it again
+    GRANT = 8
+    FAULT = 16
+    LOOKUP_GUEST = 32  # begin a second-stage walk: at what the guest caches know, else at ``address``
 
 
 class Decision(data.StructLayout):
@@ -128,3 +130,8 @@ class Decision(data.StructLayout):
                 "progress": Progress,
             }
         )
+
+
+def does(decision: data.View, action: Action) -> Value:
+    """Whether ``decision`` is for ``action``: a bit, no comparison."""
+    return Value.cast(decision.action)[exact_log2(action.value)]

@@ -14,7 +14,7 @@ from ..lookup.structure_caches import TableLevel, structure_shapes
 from .address import index, one_of, top_level
 from .first_fault import first_fault
 from .gates import Gates, check_gates
-from .state import Action, Beginning, Decision, Identity, Phase, StructureKind, TableEvent
+from .state import Action, Beginning, Decision, Identity, Phase, StructureKind, TableEvent, does
 
 __all__ = ["TableStep"]
 
@@ -33,6 +33,13 @@ class _Seen(data.StructLayout):
                 "invalid": 1,
                 "gates": Gates,
                 "hinted": 1,
+                "enters_first": 1,
+                "enters_second": 1,
+                "enters_nested": 1,
+                "hint_index": 9,
+                "first_index": 9,
+                "second_index": 9,
+                "nested_index": 9,
                 "hint_level_2": 1,
                 "pass_through": 1,
                 "base": cfg.page_bits,
@@ -116,10 +123,10 @@ class TableStep(wiring.Component):
         enters = is_kind[StructureKind.PASID] | is_kind[StructureKind.LEGACY_CONTEXT]
         faulty = self._elaborate_fault(m, is_kind)
         self._choose_kind(m, is_kind)
-        page_index = self._enter_pages(m, space)
+        self._enter_pages(m, space)
         interrupt = is_kind[StructureKind.START] & seen.gates.interrupt_request
         grants = interrupt | seen.pass_through
-        self._choose_address(m, is_kind, grants, enters, page_index)
+        self._choose_address(m, is_kind, grants)
 
         m.d.comb += [
             self.known.eq(enters),
@@ -132,15 +139,15 @@ class TableStep(wiring.Component):
             self.space.fpd.eq(seen.identity.fpd),
             decision.recorded.eq(~(seen.identity.fpd & is_qualified(decision.fault)) & ~seen.gates.unsupported_type),
         ]
-        guest = (space.mode == TranslationMode.NESTED) & ~seen.hinted
-        with m.If(faulty):
-            m.d.comb += decision.action.eq(Action.FAULT)
-        with m.Elif(grants):
-            m.d.comb += decision.action.eq(Action.GRANT)
-        with m.Elif(enters):
-            m.d.comb += decision.action.eq(Mux(guest, Action.LOOKUP_GUEST, Action.READ_ENTRY))
-        with m.Else():
-            m.d.comb += decision.action.eq(Action.READ_STRUCTURE)
+        leads = Cat(is_kind[kind] for kind in StructureKind).any() & ~enters & ~interrupt
+        actions = {
+            Action.FAULT: faulty,
+            Action.GRANT: grants & ~faulty,
+            Action.LOOKUP_GUEST: seen.enters_nested & ~faulty,
+            Action.READ_ENTRY: enters & ~seen.pass_through & ~seen.enters_nested & ~faulty,
+            Action.READ_STRUCTURE: leads & ~faulty,
+        }
+        m.d.comb += [does(decision, action).eq(value) for action, value in actions.items()]
         allowed = decision.permissions
         m.d.comb += [
             # Stored with the 2 MiB pages; whoever asks learns no size from pass-through.
@@ -177,6 +184,9 @@ class TableStep(wiring.Component):
             hinted = enters & begins & beginning.hint_hit & ~pass_through
             bases.append((hinted, beginning.hint.table))
             m.d.sync += seen.hint_level_2.eq(beginning.hint.level == TableLevel.LEVEL_2)
+            m.d.sync += seen.hint_index.eq(
+                Mux(beginning.hint.level == TableLevel.LEVEL_2, request.address[21:30], request.address[12:21])
+            )
         first = enters & ~hinted & (now_space.mode == TranslationMode.FIRST_STAGE)
         second = enters & ~hinted & (now_space.mode != TranslationMode.FIRST_STAGE)
         leads = [StructureKind.ROOT, StructureKind.LEGACY_ROOT, StructureKind.DIRECTORY]
@@ -187,21 +197,39 @@ class TableStep(wiring.Component):
             (first, now_space.first_root),
             (second, now_space.second_root),
         ]
+        self._index_pages(m, enters & ~hinted)
+        arrives = self.valid & ~begins
         m.d.sync += [
             context.eq(now_context),
             space.eq(now_space),
             *(seen.is_kind[one.value].eq(self.valid & there) for one, there in is_kind.items()),
             seen.from_cache.eq(begins),
-            seen.error.eq(event.error & ~begins),
-            seen.absent.eq(~event.present & ~begins),
-            seen.reserved.eq(event.reserved & ~begins),
-            seen.invalid.eq(event.invalid & ~begins),
+            seen.error.eq(event.error & arrives),
+            seen.absent.eq(~event.present & arrives),
+            seen.reserved.eq(event.reserved & arrives),
+            seen.invalid.eq(event.invalid & arrives),
             seen.gates.eq(gates),
-            seen.hinted.eq(hinted),
+            seen.hinted.eq(hinted & self.valid),
             seen.pass_through.eq(pass_through & self.valid),
             seen.base.eq(one_of(bases)),
         ]
         self._identify(m, is_kind, now_context, known)
+
+    def _index_pages(self, m, enters):
+        """Which entry is first in the table that a page walk begins with, for every kind of walk."""
+        seen, space, address = self._seen, self.now_space, self.request.address
+        enters = enters & self.valid
+        top = top_level(space.second_levels)
+        first_index = Mux(space.first_5_level, address[48:57], address[39:48])
+        first_entry = Cat(C(0, 3), first_index, space.first_root)
+        m.d.sync += [
+            seen.first_index.eq(first_index),
+            seen.second_index.eq(one_of([(top == n, address[3 + 9 * n : 12 + 9 * n]) for n in (3, 4, 5)])),
+            seen.nested_index.eq(one_of([(top == n, first_entry[3 + 9 * n : 12 + 9 * n]) for n in (3, 4, 5)])),
+            seen.enters_first.eq(enters & (space.mode == TranslationMode.FIRST_STAGE)),
+            seen.enters_second.eq(enters & (space.mode == TranslationMode.SECOND_STAGE)),
+            seen.enters_nested.eq(enters & (space.mode == TranslationMode.NESTED)),
+        ]
 
     def _identify(self, m, is_kind, context, known):
         """The effective PASID: of the request or the context entry, and from then on the slot's."""
@@ -226,22 +254,19 @@ class TableStep(wiring.Component):
             identity.fpd.eq(one_of(fpd)),
         ]
 
-    def _enter_pages(self, m, space) -> Value:
-        """Set the decision's progress to the beginning of a page walk; the value is the first entry's index.
+    def _enter_pages(self, m, space):
+        """Set the decision's progress to the beginning of a page walk.
 
         A first stage begins at FSPTPTR, which under nesting is itself an address for the second stage; a second stage
         at SSPTPTR; either at the table that the paging-structure caches know.
         """
         seen, progress, address = self._seen, self.decision.progress, self._request.address
-        nested = space.mode == TranslationMode.NESTED
         second_only = space.mode == TranslationMode.SECOND_STAGE
         first_level = Mux(space.first_5_level, C(5, 3), C(4, 3))
         second_level = top_level(space.second_levels)
         hint_level = Mux(seen.hint_level_2, C(2, 3), C(1, 3))
-        level = Mux(seen.hinted, hint_level, Mux(second_only, second_level, first_level))
         first_entry = Cat(C(0, 3), index(address, first_level), space.first_root)
-        of_first_entry = one_of([(second_level == n, first_entry[3 + 9 * n : 12 + 9 * n]) for n in (3, 4, 5)])
-        first_phase = Mux(nested & ~seen.hinted, Phase.SECOND_STAGE_TABLE, Phase.FIRST_STAGE)
+        first_phase = Mux(seen.enters_nested, Phase.SECOND_STAGE_TABLE, Phase.FIRST_STAGE)
         phase = Mux(second_only, Phase.SECOND_STAGE_FINAL, first_phase)
         m.d.comb += [
             self.input_address.eq(first_entry),
@@ -255,9 +280,8 @@ class TableStep(wiring.Component):
             progress.second_write.eq(1),
             progress.table_write.eq(1),
         ]
-        return Mux(nested & ~seen.hinted, of_first_entry, index(address, level))
 
-    def _choose_address(self, m, is_kind, grants, enters, page_index):
+    def _choose_address(self, m, is_kind, grants):
         """Where the entry lies in the page, or page and a bit more, that the first cycle chose; or what is granted."""
         cfg, seen, source = self.cfg, self._seen, self._request.source_id
         pasid = seen.identity.pasid
@@ -268,7 +292,10 @@ class TableStep(wiring.Component):
                 (is_kind[StructureKind.LEGACY_ROOT], Cat(C(0, 4), source[:8])),
                 (is_kind[StructureKind.CONTEXT], Cat(C(0, 3), pasid[6:15])),
                 (is_kind[StructureKind.DIRECTORY], Cat(C(0, 6), pasid[:6])),
-                (enters, Cat(C(0, 3), page_index)),
+                (seen.hinted, Cat(C(0, 3), seen.hint_index)),
+                (seen.enters_first, Cat(C(0, 3), seen.first_index)),
+                (seen.enters_second, Cat(C(0, 3), seen.second_index)),
+                (seen.enters_nested, Cat(C(0, 3), seen.nested_index)),
             ]
         )
         # The PASID directory spans up to 32 pages from any 4 KiB boundary (§2.5), the other tables lie within a page.
@@ -280,11 +307,16 @@ class TableStep(wiring.Component):
         """Set the decision's fault to the first that applies; the value says whether there is one."""
         seen, gates = self._seen, self._seen.gates
 
-        def entry(error, absent, reserved, invalid=None):
-            faults = [(seen.error, error), (seen.absent, absent), (seen.reserved, reserved)]
-            return faults if invalid is None else [*faults, (seen.invalid, invalid)]
-
-        faults = {
+        of_entry = (seen.error, seen.absent, seen.reserved, seen.invalid)
+        entries = {
+            StructureKind.ROOT: (R.SRT_1, R.SRT_2, R.SRT_3),
+            StructureKind.LEGACY_ROOT: (R.LRT_1, R.LRT_2, R.LRT_3),
+            StructureKind.CONTEXT: (R.SCT_1, R.SCT_2, R.SCT_3, R.SCT_4),
+            StructureKind.LEGACY_CONTEXT: (R.LCT_1, R.LCT_2, R.LCT_3, R.LCT_4),
+            StructureKind.DIRECTORY: (R.SPD_1, R.SPD_2, R.SPD_3),
+            StructureKind.PASID: (R.SPT_1, R.SPT_2, R.SPT_3, R.SPT_4),
+        }
+        requests = {
             StructureKind.START: [
                 (gates.unsupported_type, R.NONE),
                 (gates.bad_interrupt, R.INTERRUPT_BAD_REQUEST),
@@ -292,23 +324,17 @@ class TableStep(wiring.Component):
                 (gates.pasid_in_legacy, R.RTA_2),
                 (gates.late_execute, R.RTA_5),
             ],
-            StructureKind.ROOT: entry(R.SRT_1, R.SRT_2, R.SRT_3),
-            StructureKind.LEGACY_ROOT: entry(R.LRT_1, R.LRT_2, R.LRT_3),
             StructureKind.CONTEXT: [
-                *entry(R.SCT_1, R.SCT_2, R.SCT_3, R.SCT_4),
                 (gates.pasid_disabled, R.SCT_6),
                 (gates.pasid_too_wide, R.SGN_10),
                 (gates.pasid_beyond, R.SCT_7),
                 (gates.pasid_is_rid_pasid, R.SCT_9),
             ],
             StructureKind.LEGACY_CONTEXT: [
-                *entry(R.LCT_1, R.LCT_2, R.LCT_3, R.LCT_4),
                 (gates.beyond_second_stage | gates.beyond_host, R.LGN_1),
                 (gates.to_interrupt, R.LGN_4),
             ],
-            StructureKind.DIRECTORY: entry(R.SPD_1, R.SPD_2, R.SPD_3),
             StructureKind.PASID: [
-                *entry(R.SPT_1, R.SPT_2, R.SPT_3, R.SPT_4),
                 (gates.execute, R.SPT_5),
                 (gates.supervisor, R.SPT_6),
                 (gates.non_canonical, R.SGN_1),
@@ -317,11 +343,12 @@ class TableStep(wiring.Component):
                 (gates.to_interrupt, R.SGN_8),
             ],
         }
-        codes, found = [], []
-        for kind, conditions in faults.items():
-            code, faulty = first_fault(conditions)
-            codes.append((is_kind[kind], code))
-            found.append(is_kind[kind] & faulty)
+        codes, found = [], [*of_entry]
+        for kind, here in is_kind.items():
+            reasons, shut = entries.get(kind, ()), requests.get(kind, [])
+            code, _faulty = first_fault([*zip(of_entry, reasons, strict=False), *shut])
+            codes.append((here, code))
+            found += [here & condition for condition, _reason in shut]
         m.d.comb += Value.cast(self.decision.fault).eq(one_of(codes))
         return Cat(found).any()
 

@@ -27,7 +27,7 @@ from .overtake import Overtake
 from .owner import RootOwner
 from .pages import PageStep
 from .results import WalkResults
-from .state import Action, Beginning, Decision, Identity, Phase, Progress, StructureKind
+from .state import Action, Beginning, Decision, Identity, Phase, Progress, StructureKind, does
 from .structures import STRUCTURE_SIZES, StructureReader
 from .tables import TableStep
 from .update import UpdateRequest, UpdateResponse
@@ -194,39 +194,37 @@ class Walker(wiring.Component):
                 with m.If(~self._in_use[slot]):
                     m.d.sync += free.eq(slot)
         mark_wanted, mark_slot = self._elaborate_marks(m)
-        # What arrives is known late in the cycle: among the others the choice is made without it.
-        waiting = {"updated": (updated.valid, updated.payload.slot)}
+        # What arrives is known late in the cycle, and the guest caches' answer: the others choose without them.
+        others = {"updated": updated.valid, "mark": mark_wanted, "start": miss.valid & free_known & ~self.overtake}
+        first, earlier = {}, Value.cast(0)
+        for name, valid in others.items():
+            first[name] = Signal(name=f"first_{name}")
+            m.d.comb += first[name].eq(valid & ~earlier)
+            earlier = earlier | valid
+        # If there is nothing at all, what is looked at does not matter: nobody waits for it to be known.
+        slot = Mux(updated.valid, updated.payload.slot, Mux(mark_wanted, mark_slot, free))
         if self._guests is not None:
             answer = self._guests.answer
-            waiting["guest"] = (answer.valid, answer.payload.slot)
-        waiting["mark"] = (mark_wanted, mark_slot)
-        waiting["start"] = (miss.valid & free_known & ~self.overtake, free)
-        self._first, earlier = {}, Value.cast(0)
-        for name, (valid, _slot) in waiting.items():
-            self._first[name] = first = Signal(name=f"first_{name}")
-            m.d.comb += first.eq(valid & ~earlier)
-            earlier = earlier | valid
-        slot_of_others = one_of([(self._first[name], slot) for name, (_valid, slot) in waiting.items()])
+            first = {name: value & ~answer.valid for name, value in first.items()} | {"guest": answer.valid}
+            slot = Mux(answer.valid, answer.payload.slot, slot)
         self._is_entry = is_entry = Signal()
         m.d.comb += is_entry.eq(arriving.valid & ~is_structure)
         self._takes = takes = {"entry": is_entry, "structure": structures.complete}
-        for name, first in self._first.items():
+        for name, value in first.items():
             takes[name] = Signal(name=f"takes_{name}")
-            m.d.comb += takes[name].eq(first & ~is_entry & ~structures.complete)
+            m.d.comb += takes[name].eq(value & ~is_entry & ~structures.complete)
         is_guest = takes.get("guest", Value.cast(0))
+        self._nothing_else = ~(is_entry | structures.complete | updated.valid | mark_wanted)
         if self._guests is not None:
             m.d.comb += self._guests.answer.ready.eq(takes["guest"])
+            self._nothing_else = self._nothing_else & ~self._guests.answer.valid
         m.d.comb += [
             updated.ready.eq(takes["updated"]),
             self._mark_taken.eq(takes["mark"]),
             miss.ready.eq(takes["start"]),
             self.started.eq(takes["start"]),
             chosen.slot.eq(
-                Mux(
-                    is_entry,
-                    arriving.payload.id[: len(free)],
-                    Mux(structures.complete, structures.slot, slot_of_others),
-                )
+                Mux(is_entry, arriving.payload.id[: len(free)], Mux(structures.complete, structures.slot, slot))
             ),
             chosen.is_table.eq(takes["structure"] | takes["start"]),
             chosen.is_page.eq(takes["entry"] | takes["updated"] | is_guest),
@@ -297,34 +295,40 @@ class Walker(wiring.Component):
             "address": cfg.haw,
             "leaf": 64,
         }
-        self._state, self._writes, now = {}, {}, {}
+        self._state, self._writes = {}, {}
         for name, shape in shapes.items():
             m.submodules[f"{name}_ram"] = memory = Memory(shape=shape, depth=cfg.walk_slots, init=[])
             read = memory.read_port(domain="comb")
             self._writes[name] = memory.write_port()
             self._state[name] = Signal(shape, name=name, reset_less=True)
-            now[name] = read.data
             m.d.comb += read.addr.eq(chosen.slot)
             m.d.sync += self._state[name].eq(read.data)
         request, writes = self.miss.payload.lookup.request, self._writes["request"]
         m.d.comb += [writes.addr.eq(self._free), writes.data.eq(request), writes.en.eq(self.started)]
-        with m.If(self.started):
+        with m.If(self._nothing_else):
             m.d.sync += self._state["request"].eq(request)
 
         self._value = Signal(64, reset_less=True)
-        others = [(self._first["updated"], self.update_response.payload.data)]
+        others = Value.cast(self.update_response.payload.data)
         if self._guests is not None:
-            guest, first, space = self._guests.answer.payload, self._first["guest"], now["space"]
-            others += [
-                (first, GuestAnswer(cfg).entry(guest)),
-                (first & ~guest.hit, Cat(Value.cast(0).replicate(12), space.second_root)),
-            ]
-            with m.If(self._takes["guest"]):
-                level = Mux(guest.hit, guest.level, above_top_level(space.second_levels))
-                m.d.sync += self._state["progress"].second_level.eq(level)
+            others = self._elaborate_guest(m, others)
         piece = self.read.data.payload.data
         arrived = Mux(self._elaborate_halves(m), piece[64:], piece[:64])
-        m.d.sync += self._value.eq(Mux(self._is_entry, arrived, one_of(others)))
+        m.d.sync += self._value.eq(Mux(self._is_entry, arrived, others))
+
+    def _elaborate_guest(self, m, others) -> Value:
+        """The second-stage entry that the guest caches' answer stands for, if there is one, else ``others``."""
+        answer = self._guests.answer
+        # Of the slot that is answered, whether it is the one chosen or not.
+        shape = data.StructLayout({"levels": 3, "root": self.cfg.page_bits})
+        m.submodules.root_ram = memory = Memory(shape=shape, depth=self.cfg.walk_slots, init=[])
+        read, self._writes_root = memory.read_port(domain="comb"), memory.write_port()
+        m.d.comb += read.addr.eq(answer.payload.slot)
+        with m.If(self._takes["guest"]):
+            level = Mux(answer.payload.hit, answer.payload.level, above_top_level(read.data.levels))
+            m.d.sync += self._state["progress"].second_level.eq(level)
+        root = Cat(C(0, 12), read.data.root & (~answer.payload.hit).replicate(self.cfg.page_bits))
+        return Mux(answer.valid, GuestAnswer(self.cfg).entry(answer.payload) | root, others)
 
     def _elaborate_halves(self, m) -> Value:
         """Remember, apart from the rest since it is asked for first, which half of its 16 bytes an entry is in."""
@@ -361,6 +365,7 @@ class Walker(wiring.Component):
             tables.beginning.eq(self._beginning),
             tables.event.eq(self._structures.event),
             tables.identity.eq(state["identity"]),
+            pages.valid.eq(event.is_page),
             pages.request.eq(state["request"]),
             pages.space.eq(state["space"]),
             pages.progress.eq(state["progress"]),
@@ -382,6 +387,8 @@ class Walker(wiring.Component):
                 self._guests.key.domain_id.eq(Mux(event.is_table, domain, state["space"].domain_id)),
                 self._guests.key.page.eq(Mux(event.is_table, first_root, pages.guest_page)),
             ]
+        self._is_foreign = Signal()
+        m.d.sync += self._is_foreign.eq(self._foreign.bit_select(event.slot, 1))
         # A walk that begins without its address space may turn out to be of any domain.
         m.submodules.compares = compares = Overtake(self.cfg)
         self._covered, begun = compares.covered, self._beginning
@@ -404,15 +411,19 @@ class Walker(wiring.Component):
         """Act on the decision: new state, next read, update or result."""
         cfg, second, tables, pages = self.cfg, self._second, self._tables, self._pages
         decision, is_table = Signal(Decision(cfg)), self._second.is_table
-        m.d.comb += decision.eq(Mux(is_table, tables.decision.as_value(), pages.decision.as_value()))
+        m.d.comb += [
+            decision.eq(Mux(is_table, tables.decision.as_value(), pages.decision.as_value())),
+            # Of a step without an event it is none.
+            Value.cast(decision.action).eq(Value.cast(tables.decision.action) | Value.cast(pages.decision.action)),
+        ]
         acts = is_table | second.is_page
-        action = decision.action
-        asks_guest = action == Action.LOOKUP_GUEST
-        reads_entry = acts & ((action == Action.READ_ENTRY) | asks_guest)
+        asks_guest, reads_entry = does(decision, Action.LOOKUP_GUEST), does(decision, Action.READ_ENTRY)
         if self._guests is not None:
-            asks_guest = asks_guest & ~self._foreign.bit_select(second.slot, 1)
-            reads_entry = acts & ((action == Action.READ_ENTRY) | (action == Action.LOOKUP_GUEST)) & ~asks_guest
-            m.d.comb += [self._guests.wanted.eq(acts & asks_guest), self._guests.slot.eq(second.slot)]
+            reads_entry = reads_entry | (asks_guest & self._is_foreign)
+            asks_guest = asks_guest & ~self._is_foreign
+            m.d.comb += [self._guests.wanted.eq(asks_guest), self._guests.slot.eq(second.slot)]
+        else:
+            reads_entry = reads_entry | asks_guest
         self._write_state(m, decision, acts, reads_entry)
 
         with m.If(tables.known):
@@ -423,7 +434,7 @@ class Walker(wiring.Component):
 
         reads, expected, update = self._reads.i, self._structures.expected, self.update_request
         prefetch = self._is_prefetch
-        structure = is_table & (action == Action.READ_STRUCTURE)
+        structure = does(decision, Action.READ_STRUCTURE)
         sizes = [(tables.kind == kind, Value.cast(log2)) for kind, log2 in STRUCTURE_SIZES.items()]
         m.d.comb += [
             reads.valid.eq(structure | reads_entry),
@@ -436,14 +447,14 @@ class Walker(wiring.Component):
             expected.payload.upper.eq(
                 Mux(tables.kind == StructureKind.DIRECTORY, decision.address[3], self._upper_half())
             ),
-            update.valid.eq(second.is_page & (action == Action.UPDATE) & ~prefetch),
+            update.valid.eq(does(decision, Action.UPDATE) & ~prefetch),
             update.payload.slot.eq(second.slot),
             update.payload.address.eq(decision.address),
             update.payload.expected.eq(pages.expected),
             update.payload.mask.eq(pages.mask),
         ]
-        ends = (action == Action.GRANT) | (action == Action.FAULT) | ((action == Action.UPDATE) & prefetch)
-        self._finish(m, decision, acts & ends, prefetch)
+        ends = does(decision, Action.GRANT) | does(decision, Action.FAULT) | (does(decision, Action.UPDATE) & prefetch)
+        self._finish(m, decision, ends, prefetch)
 
     def _write_state(self, m, decision, acts, reads_entry):
         """The slot's new state, of which each part is written only where it changes."""
@@ -465,6 +476,9 @@ class Walker(wiring.Component):
             ),
             "leaf": (is_page & pages.sets_leaf, pages.expected),
         }
+        if self._guests is not None:
+            self._writes["root"] = self._writes_root
+            writes["root"] = (is_table, Cat(tables.space.second_levels, tables.space.second_root))
         for name, (enable, value) in writes.items():
             port = self._writes[name]
             m.d.comb += [port.addr.eq(self._second.slot), port.data.eq(value), port.en.eq(enable)]
@@ -475,7 +489,8 @@ class Walker(wiring.Component):
 
     def _finish(self, m, decision, ends, prefetch):
         """Hand results and what may be cached on."""
-        second, results, tables, request = self._second, self._results, self._tables, self._second_request
+        second, results, tables, pages = self._second, self._results, self._tables, self._pages
+        request = self._second_request
         late = self._overtaken.bit_select(second.slot, 1) | self.overtake
         space = Signal(AddressSpace(self.cfg))
         m.d.comb += space.eq(Mux(second.is_table, tables.space.as_value(), self._second_space.as_value()))
@@ -492,19 +507,18 @@ class Walker(wiring.Component):
             results.late.eq(late),
             results.drop_fills.eq(self.overtake),
         ]
-        reads_page = second.is_page & (decision.action == Action.READ_ENTRY)
+        reads_page = does(pages.decision, Action.READ_ENTRY)
         if structure_shapes(self.cfg):
             self._keep_structure(m, decision, reads_page)
         if self._guests is not None:
             guests, page_space = self._guests, self._second_space
             fill = guests.fill
-            found = guest_fill(m, fill.payload, self._before, self._second_address, decision, page_space)
-            foreign = self._foreign.bit_select(second.slot, 1)
+            found = guest_fill(m, fill.payload, self._before, self._second_address, pages.decision, page_space)
             m.d.comb += [
-                fill.valid.eq(reads_page & found & ~late & ~foreign & ~second.is_guest),
+                fill.valid.eq(reads_page & found & ~late & ~self._is_foreign & ~second.is_guest),
                 guests.drop.eq(self.overtake),
             ]
-        fresh = tables.fresh & ~late & (decision.action != Action.FAULT)
+        fresh = tables.fresh & ~late & ~does(tables.decision, Action.FAULT)
         if "context_fill" in self._fills:
             context = self._fills["context_fill"].i
             m.d.comb += [

@@ -23,9 +23,9 @@ def item(number: int) -> dict:
     return {"colour": Colour.RED if number % 3 else Colour.BLUE, "number": number}
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 4, 9])
-def test_keeps_order_and_fills_to_its_depth(depth, rng):
-    dut = Queue(Item, depth)
+@pytest.mark.parametrize(("depth", "registered"), [(1, 0), (2, 0), (3, 0), (4, 0), (9, 0), (3, 1), (4, 1), (9, 1)])
+def test_keeps_order_and_fills_to_its_depth(depth, registered, rng):
+    dut = Queue(Item, depth, registered=bool(registered))
     count = 300
     received = []
     levels = set()
@@ -52,9 +52,9 @@ def test_keeps_order_and_fills_to_its_depth(depth, rng):
     assert levels == set(range(depth + 1))
 
 
-@pytest.mark.parametrize("depth", [2, 5])
-def test_first_word_after_one_cycle_then_one_each_cycle(depth):
-    dut = Queue(Item, depth)
+@pytest.mark.parametrize(("depth", "registered"), [(2, 0), (5, 0), (5, 1)])
+def test_first_word_after_one_cycle_then_one_each_cycle(depth, registered):
+    dut = Queue(Item, depth, registered=bool(registered))
     seen = []
 
     async def testbench(ctx):

@@ -92,7 +92,7 @@ class Steps:
         accesses: list[tuple[AccessKind, int, int]] = []
         for step in (tables, pages):
             ctx.set(step.request, hardware_request(request))
-        ctx.set(tables.valid, 1)
+            ctx.set(step.valid, 1)
         ctx.set(Value.cast(tables.beginning), 0)
         ctx.set(tables.beginning.kind, StructureKind.START)
         ctx.set(tables.beginning.root_pointer, root_pointer(state))
