@@ -96,8 +96,14 @@ class ReadOrder(wiring.Component):
         entering, has_turn = self._enter(m, last, went, heads, goes, followers)
 
         in_turn, from_woken, prefer_woken = Signal(), Signal(), Signal()
+        # Who goes wakes its follower in the next cycle, in which that may go. An arrival before its turn steps aside.
+        wakes, follower = Signal(), Signal(index)
+        m.d.sync += [
+            wakes.eq(Cat(go & ~last.bit_select(head, 1) for go, head in zip(goes, heads, strict=True)).any()),
+            follower.eq(Mux(from_woken & ~self.answered, followers.word[1], followers.word[0])),
+        ]
         m.d.comb += [
-            in_turn.eq(arrivals.o.valid & met.bit_select(heads[0], 1)),
+            in_turn.eq(arrivals.o.valid & (met.bit_select(heads[0], 1) | (wakes & (follower == heads[0])))),
             from_woken.eq(woken.o.valid & (prefer_woken | ~in_turn)),
             self.offer.eq((woken.o.valid | in_turn) & ~self.answered),
             self.offer_index.eq(Mux(from_woken, heads[1], heads[0])),
@@ -110,17 +116,12 @@ class ReadOrder(wiring.Component):
         with m.If(self.take):
             m.d.sync += prefer_woken.eq(~from_woken)
 
-        # Who goes wakes its follower in the next cycle. An arrival before its turn steps aside, unless that wakes it.
-        wakes, follower, aside = Signal(), Signal(index), Signal()
-        m.d.sync += [
-            wakes.eq(Cat(go & ~last.bit_select(head, 1) for go, head in zip(goes, heads, strict=True)).any()),
-            follower.eq(Mux(from_woken & ~self.answered, followers.word[1], followers.word[0])),
-        ]
         m.d.comb += [
             woken.i.valid.eq(wakes & met.bit_select(follower, 1)),
             woken.i.payload.eq(follower),
         ]
-        with m.If(arrivals.o.valid & ~self.answered & ~in_turn & ~(wakes & (follower == heads[0]))):
+        aside = Signal()
+        with m.If(arrivals.o.valid & ~self.answered & ~in_turn):
             m.d.comb += [aside.eq(1), arrivals.o.ready.eq(1)]
         happens = (one_hot(follower, count) & replicate(wakes, count)) | (
             one_hot(heads[0], count) & replicate(aside, count)
