@@ -85,7 +85,8 @@ class LookupPipeline(wiring.Component):
     mark : In(1)
         Starts a new generation of requests.
     drained : Out(1)
-        No hit of a generation before the last ``mark`` still waits for its response transfer.
+        No hit of a generation before the last ``mark`` still waits for its response transfer, nor a miss of before a
+        mark under a root pointer that was replaced before the mark for its walk.
     iotlb_lookup, iotlb_hit, iotlb_filled, iotlb_evicted : Out(1)
         Pulses for counters.
     """
@@ -201,7 +202,7 @@ class LookupPipeline(wiring.Component):
             self._generations.mark.eq(self.mark),
             self._generations.leave[0].valid.eq(misses.missed),
             self._generations.leave[0].generation.eq(last.generation),
-            self.drained.eq(self._generations.drained),
+            self.drained.eq(self._generations.drained & ~self._elaborate_replaced(m, misses)),
             self.iotlb_lookup.eq(valid[-1] & ~bypass),
             self.iotlb_hit.eq(valid[-1] & ~bypass & hit),
             self.iotlb_filled.eq(iotlb.filled),
@@ -236,6 +237,47 @@ class LookupPipeline(wiring.Component):
             tags.first_stage.eq(first),
         ]
         m.d.comb += [lookup.hint.eq(structures.hint), structures.space.eq(tags)]
+
+    def _elaborate_replaced(self, m, misses) -> Signal:
+        """Whether a miss that was accepted under a replaced root pointer may still wait for its walk.
+
+        It will be answered from the old tables, so that the invalidation which follows the replacement is not drained
+        before. Walks that have begun are the walker's to count.
+        """
+        present, begins = Signal(RootPointer(self.cfg)), misses.o.valid & misses.o.ready
+        replaced, ahead, settle = Signal(), Signal(range(self.DEPTH + 1)), Signal(2)
+        m.d.sync += present.eq(self.root_pointer)
+        m.d.comb += replaced.eq(1)
+
+        def unless_replaced_again():
+            with m.If(present != self.root_pointer):
+                m.next = "REPLACED"
+
+        with m.FSM(name="root"):
+            with m.State("PRESENT"):
+                m.d.comb += replaced.eq(present != self.root_pointer)
+                unless_replaced_again()
+            with m.State("REPLACED"):
+                with m.If(self.mark):
+                    m.next = "MARKED"
+                unless_replaced_again()
+            with m.State("MARKED"):
+                with m.If(self._generations.drained):
+                    m.d.sync += ahead.eq(misses.level - begins)
+                    m.next = "AHEAD"
+                unless_replaced_again()
+            with m.State("AHEAD"):
+                m.d.sync += [ahead.eq(ahead - (begins & (ahead != 0))), settle.eq(-1)]
+                with m.If(ahead == 0):
+                    m.next = "BEGUN"
+                unless_replaced_again()
+            with m.State("BEGUN"):
+                # Until the walker counts the last of them.
+                m.d.sync += settle.eq(settle - 1)
+                with m.If(settle == 0):
+                    m.next = "PRESENT"
+                unless_replaced_again()
+        return replaced
 
     def _elaborate_entry(self, m, misses, hits):
         room = self.DEPTH - self.LATENCY - 2

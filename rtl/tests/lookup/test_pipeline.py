@@ -169,7 +169,7 @@ class Soak:
 
     async def run(self, ctx, requests: int):
         dut, rng = self.dut, self.rng
-        offered, tag, stall = None, 0, 0.5
+        offered, tag, stall, root = None, 0, 0.5, root_pointer(0, True)
         while tag < requests or offered or self.flights:
             if not self.now % 200:
                 stall = rng.choice([0.0, 0.2, 0.9, 0.99]) if tag < requests else 0.0
@@ -177,7 +177,8 @@ class Soak:
                 offered = random_request(rng, tag)
                 tag += 1
                 ctx.set(dut.request.payload, offered[0])
-            root = root_pointer(rng.randrange(1 << 10), rng.random() < 0.9)
+            if not self.now or rng.random() < 0.005:
+                root = root_pointer(rng.randrange(1 << 10), rng.random() < 0.7)
             mark = rng.random() < 0.03
             forgets = [name for name in self.forgets if rng.random() < 0.03]
             ctx.set(dut.request.valid, offered is not None)
@@ -192,7 +193,7 @@ class Soak:
                 dut.drained, dut.iotlb_lookup, dut.iotlb_hit, *samples
             )
             accepted, answered, missed = (values[3 * n] and values[3 * n + 1] for n in range(3))
-            self.check_drained(drained)
+            self.check_drained(drained, root)
             if answered:
                 self.check_response(values[5])
             if missed:
@@ -210,12 +211,14 @@ class Soak:
             self.hits += hit
             self.now += 1
 
-    def check_drained(self, drained):
+    def check_drained(self, drained, root):
         if drained:
             self.drained_cycles += 1
             assert self.now > self.mark + 1
             late = [flight for flight in self.flights.values() if flight.accepted <= self.mark]
             assert not any(flight.outcome in ("hit", "bypass") for flight in late)
+            # Those would be answered from the tables of a root pointer that is gone.
+            assert all(flight.root == root for flight in late)
 
     def check_response(self, response):
         flight = self.flights.pop(response.tag)
@@ -262,8 +265,10 @@ def test_random_requests(rng):
     async def testbench(ctx):
         await fill_caches(ctx, dut)
         await soak.run(ctx, 1500)
+        ctx.set(dut.mark, 1)
+        await ctx.tick()
         ctx.set(dut.mark, 0)
-        await ctx.tick().repeat(4)
+        await ctx.tick().repeat(20)
         assert ctx.get(dut.drained)
 
     simulate(dut, testbench)
