@@ -4,7 +4,7 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..bus.translation import RootPointer, TranslationRequest
+from ..bus.translation import TranslationRequest
 from ..config import IommuConfig
 from .miss_queue import SIGNATURE_BITS, Miss
 
@@ -33,7 +33,6 @@ class WaitingMiss(data.StructLayout):
         super().__init__(
             {
                 "request": TranslationRequest(cfg),
-                "root_pointer": RootPointer(cfg),
                 "merged": 1,
                 "slot": range(cfg.walk_slots),
                 "turn": 1,
@@ -102,7 +101,6 @@ class MissMerger(wiring.Component):
             self.walk.payload.eq(self.miss.payload),
             self.parked.valid.eq(checked & waits & ~drops),
             parked.request.eq(lookup.request),
-            parked.root_pointer.eq(lookup.root_pointer),
             parked.merged.eq(1),
             parked.slot.eq(slot),
             parked.turn.eq(self.turns.bit_select(slot, 1)),

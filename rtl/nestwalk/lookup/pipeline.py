@@ -69,8 +69,8 @@ class LookupPipeline(wiring.Component):
     A request is accepted each cycle as long as both queues could take all that is in the pipeline, so nothing stalls
     inside. With ``cfg.waiting_misses``, misses hold up nobody: those that the miss queue has no room for, and those for
     whose page a walk is under way, wait aside and are looked up again later, each in a cycle in which no request is
-    accepted, and of the generation in which they enter anew. Prefetches enter like that too; if they hit they are
-    forgotten.
+    accepted, and go by the root pointer and belong to the generation of the cycle in which they enter anew. Prefetches
+    enter like that too; if they hit they are forgotten.
 
     While translation is disabled requests pass untranslated. Requests in the interrupt range, with execute permission,
     of an address type other than untranslated, or with an address that no table can map always walk.
@@ -99,7 +99,8 @@ class LookupPipeline(wiring.Component):
     mark : In(1)
         Starts a new generation of requests.
     drained : Out(1)
-        No hit of a generation before the last ``mark`` still waits for its response transfer.
+        No hit of a generation before the last ``mark`` still waits for its response transfer, nor a miss of before a
+        mark under a root pointer that was replaced before the mark for its walk.
     iotlb_lookup, iotlb_hit, iotlb_filled, iotlb_evicted : Out(1)
         Pulses for counters; a request counts when it is looked up first.
     """
@@ -231,7 +232,7 @@ class LookupPipeline(wiring.Component):
             self._generations.mark.eq(self.mark),
             self._generations.leave[0].valid.eq(missed & answered),
             self._generations.leave[0].generation.eq(last.generation),
-            self.drained.eq(self._generations.drained),
+            self.drained.eq(self._generations.drained & ~self._elaborate_replaced(m, misses)),
             self.iotlb_lookup.eq(valid[-1] & ~bypass & first),
             self.iotlb_hit.eq(valid[-1] & ~bypass & first & hit),
             self.iotlb_filled.eq(iotlb.filled),
@@ -267,6 +268,47 @@ class LookupPipeline(wiring.Component):
         ]
         m.d.comb += [lookup.hint.eq(structures.hint), structures.space.eq(tags)]
 
+    def _elaborate_replaced(self, m, misses) -> Signal:
+        """Whether a miss that was accepted under a replaced root pointer may still wait for its walk.
+
+        It will be answered from the old tables, so that the invalidation which follows the replacement is not drained
+        before. Walks that have begun are the walker's to count.
+        """
+        present, begins = Signal(RootPointer(self.cfg)), misses.o.valid & misses.o.ready
+        replaced, ahead, settle = Signal(), Signal(range(self.DEPTH + 1)), Signal(2)
+        m.d.sync += present.eq(self.root_pointer)
+        m.d.comb += replaced.eq(1)
+
+        def unless_replaced_again():
+            with m.If(present != self.root_pointer):
+                m.next = "REPLACED"
+
+        with m.FSM(name="root"):
+            with m.State("PRESENT"):
+                m.d.comb += replaced.eq(present != self.root_pointer)
+                unless_replaced_again()
+            with m.State("REPLACED"):
+                with m.If(self.mark):
+                    m.next = "MARKED"
+                unless_replaced_again()
+            with m.State("MARKED"):
+                with m.If(self._generations.drained):
+                    m.d.sync += ahead.eq(misses.level - begins)
+                    m.next = "AHEAD"
+                unless_replaced_again()
+            with m.State("AHEAD"):
+                m.d.sync += [ahead.eq(ahead - (begins & (ahead != 0))), settle.eq(-1)]
+                with m.If(ahead == 0):
+                    m.next = "BEGUN"
+                unless_replaced_again()
+            with m.State("BEGUN"):
+                # Until the walker counts the last of them.
+                m.d.sync += settle.eq(settle - 1)
+                with m.If(settle == 0):
+                    m.next = "PRESENT"
+                unless_replaced_again()
+        return replaced
+
     def _distribute(self, m, reentry, misses, missed, before_last, last):
         """Send what missed to the miss queue, or have it wait aside: in order, but for who has waited already."""
         lookup, request = misses.lookup.payload, before_last.request
@@ -278,9 +320,7 @@ class LookupPipeline(wiring.Component):
             misses.missed.eq(missed & ~spills),
             reentry.spilled.valid.eq(spills),
             spilled.request.eq(last.request),
-            spilled.root_pointer.eq(last.root_pointer),
             reentry.status.eq(self.status),
-            reentry.root_pointer.eq(self.root_pointer),
         ]
         if self.cfg.prefetch_streams:
             m.d.comb += lookup.prefetch.eq(before_last.prefetch)
@@ -309,13 +349,13 @@ class LookupPipeline(wiring.Component):
         room = Signal()
         m.d.comb += room.eq(hits.level <= most)
         entered, accepted = Signal(), Signal(_Flight(self.cfg))
-        request, root_pointer = self.request.payload, self.root_pointer
+        request = self.request.payload
         if reentry is None:
             m.d.sync += self.request.ready.eq(room & (misses.level <= most))
             m.d.comb += entered.eq(self.request.valid & self.request.ready)
         else:
             turn, other = Signal(), Signal(Entrant(self.cfg))
-            request, root_pointer = Signal(TranslationRequest(self.cfg)), Signal(RootPointer(self.cfg))
+            request = Signal(TranslationRequest(self.cfg))
             wanted = reentry.o.valid & ~turn
             m.d.sync += [
                 turn.eq(room & wanted),
@@ -328,7 +368,6 @@ class LookupPipeline(wiring.Component):
                 other.eq(reentry.o.payload),
                 entered.eq(turn | (self.request.valid & self.request.ready)),
                 request.eq(Mux(turn, other.request.as_value(), self.request.payload.as_value())),
-                root_pointer.eq(Mux(turn, other.root_pointer.as_value(), self.root_pointer.as_value())),
                 accepted.again.eq(turn),
                 accepted.merged.eq(turn & other.merged),
             ]
@@ -338,7 +377,7 @@ class LookupPipeline(wiring.Component):
         interrupt = ~request.pasid_valid & (request.address[20:] == INTERRUPT_RANGE)
         m.d.comb += [
             accepted.request.eq(request),
-            accepted.root_pointer.eq(root_pointer),
+            accepted.root_pointer.eq(self.root_pointer),
             accepted.generation.eq(self._generations.current),
             accepted.must_walk.eq(
                 irregular

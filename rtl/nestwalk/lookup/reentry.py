@@ -4,7 +4,7 @@ from amaranth.hdl import C, Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..bus.translation import RootPointer, TranslationRequest
+from ..bus.translation import TranslationRequest
 from ..config import IommuConfig
 from .merging import MissMerger, WaitingMiss, WalkStatus
 from .miss_queue import Miss
@@ -19,7 +19,7 @@ class Entrant(data.StructLayout):
     for it."""
 
     def __init__(self, cfg: IommuConfig):
-        fields = {"request": TranslationRequest(cfg), "root_pointer": RootPointer(cfg), "merged": 1}
+        fields = {"request": TranslationRequest(cfg), "merged": 1}
         super().__init__(fields | ({"prefetch": 1} if cfg.prefetch_streams else {}))
 
 
@@ -52,8 +52,6 @@ class Reentry(wiring.Component):
     room : In(1)
         There is room for what enters and misses again.
     o : Out(stream of Entrant)
-    root_pointer : In(RootPointer)
-        What a prefetch is made under.
     valid, access, missed : In
         A request has been looked up, as for `Prefetcher`; they and ``vanished`` only with ``cfg.prefetch_streams``.
     vanished : In(1)
@@ -73,7 +71,6 @@ class Reentry(wiring.Component):
                 "level": Out(range(cfg.waiting_misses + 1)),
                 "room": In(1),
                 "o": Out(stream.Signature(Entrant(cfg))),
-                "root_pointer": In(RootPointer(cfg)),
                 **(prefetching if cfg.prefetch_streams else {}),
             }
         )
@@ -102,7 +99,7 @@ class Reentry(wiring.Component):
             m.d.sync += self.o.valid.eq(0)
         with m.If(may_load & waiting.o.valid):
             m.d.sync += self.o.valid.eq(1)
-            m.d.sync += [entrant[name].eq(waiting.o.payload[name]) for name in ("request", "root_pointer", "merged")]
+            m.d.sync += [entrant[name].eq(waiting.o.payload[name]) for name in ("request", "merged")]
             if self.cfg.prefetch_streams:
                 m.d.sync += entrant.prefetch.eq(0)
         if self.cfg.prefetch_streams:
@@ -130,7 +127,6 @@ class Reentry(wiring.Component):
                 self.o.valid.eq(1),
                 entrant.eq(0),
                 entrant.prefetch.eq(1),
-                entrant.root_pointer.eq(self.root_pointer),
                 request.address.eq(Cat(C(0, 12), access.page[:-1], access.page[-1].replicate(7))),
                 *(request[name].eq(access[name]) for name in ("source_id", "pasid_valid", "pasid", "privileged")),
             ]

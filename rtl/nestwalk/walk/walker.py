@@ -311,14 +311,14 @@ class Walker(wiring.Component):
         self._value = Signal(64, reset_less=True)
         others = Value.cast(self.update_response.payload.data)
         if self._guests is not None:
-            others = self._elaborate_guest(m, others)
+            others = self._elaborate_guest(m, self._guests, others)
         piece = self.read.data.payload.data
         arrived = Mux(self._elaborate_halves(m), piece[64:], piece[:64])
         m.d.sync += self._value.eq(Mux(self._is_entry, arrived, others))
 
-    def _elaborate_guest(self, m, others) -> Value:
+    def _elaborate_guest(self, m, guests: Guests, others) -> Value:
         """The second-stage entry that the guest caches' answer stands for, if there is one, else ``others``."""
-        answer = self._guests.answer
+        answer = guests.answer
         # Of the slot that is answered, whether it is the one chosen or not.
         shape = data.StructLayout({"levels": 3, "root": self.cfg.page_bits})
         m.submodules.root_ram = memory = Memory(shape=shape, depth=self.cfg.walk_slots, init=[])

@@ -62,7 +62,7 @@ def test_random_misses(cfg, rng):
                 number += 1
                 miss = random_miss()
                 fields = {name: value for name, value in miss.items() if name != "device"}
-                fields |= {"request": {"tag": number, "source_id": miss["device"]}, "root_pointer": {"mode": 1}}
+                fields |= {"request": {"tag": number, "source_id": miss["device"]}}
                 ctx.set(dut.miss.payload.lookup, fields)
             ctx.set(dut.miss.valid, miss is not None)
             free = [slot for slot, walk in enumerate(slots) if walk is None]
@@ -89,7 +89,7 @@ def test_random_misses(cfg, rng):
                 slots[chosen] = Walk(miss, starts[chosen])
             if parking:
                 assert miss
-                assert (parked.merged, parked.request.tag, parked.root_pointer.mode) == (1, number, 1)
+                assert (parked.merged, parked.request.tag) == (1, number)
                 walk = slots[parked.slot]
                 check_wait(miss, walk)
                 if walk:
