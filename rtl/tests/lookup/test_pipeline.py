@@ -167,9 +167,10 @@ def random_request(rng: Random) -> tuple[dict, str]:
 
 
 def page_after_page(rng: Random) -> list[tuple[dict, str]]:
-    """Some requests to each of the known pages, the last one first."""
+    """Some requests to each of the known pages, the last one first; those to the first page miss."""
     request = {"source_id": rng.choice(DEVICES), "pasid_valid": 0, "access": Access.READ, "privileged": 0, "execute": 0}
-    return [(request | {"address": page << 12}, "hit") for page in reversed(KNOWN_PAGES) for _ in range(8)]
+    hits = [(request | {"address": page << 12}, "hit") for page in reversed(KNOWN_PAGES[1:]) for _ in range(8)]
+    return hits + [(request | {"address": 0, "access": Access.WRITE}, "walk") for _ in range(2)]
 
 
 class Walks:
@@ -369,7 +370,7 @@ def test_random_requests(cfg, rng):
     assert soak.lookups == sum(outcomes[name] for name in ("hit", "walk", "must walk", "disabled aside"))
     if soak.walks:
         # Only those that wait no second time, or may not wait.
-        assert soak.walks.beside_equal < (outcomes["walk"] + outcomes["must walk"]) // 4
+        assert soak.walks.beside_equal < (outcomes["walk"] + outcomes["must walk"]) // 3
 
 
 def test_misses_that_wait_aside_hold_up_no_hits():
