@@ -227,7 +227,7 @@ class Soak:
                 offered[0]["tag"] = tag
                 tag += 1
                 ctx.set(dut.request.payload, offered[0])
-            if not self.now or rng.random() < 0.005:
+            if not self.now or rng.random() < 0.02:
                 root = root_pointer(rng.randrange(1 << 10), rng.random() < 0.7)
                 self.roots.append((self.now, root))
             if rng.random() < 0.02:
