@@ -33,6 +33,10 @@ synth_ecp5 -nowidelut -top top -json netlist.json
 """
 """Properties and messages are for simulation and proofs; what is left becomes cells of the ECP5."""
 
+MANY_BLOCK_RAMS = 64
+"""Around more of them nextpnr's usual placer packs so densely that the router does not find its way; the one that
+balances density costs some speed."""
+
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -141,13 +145,15 @@ def build(
     command = [yosys, "-q", "-l", "synthesis.log", "synthesis.ys"]
     tools.run(command, what="synthesis", log=directory / "synthesis.err", cwd=directory)
 
+    netlist = json.loads((directory / "netlist.json").read_text())
+    placer = "static" if _block_rams(netlist) > MANY_BLOCK_RAMS else "heap"
+
     def place(seed: int) -> Placement:
         command = [
             nextpnr,
             *board.nextpnr_options,
             *("--json", "netlist.json", "--report", f"report-{seed}.json", "--freq", str(board.target_mhz)),
-            # The default placer packs so densely around the block RAMs that the router does not find its way.
-            *("--placer", "static", "--seed", str(seed), "--lpf-allow-unconstrained", "--timing-allow-fail"),
+            *("--placer", placer, "--seed", str(seed), "--lpf-allow-unconstrained", "--timing-allow-fail"),
         ]
         tools.run(command, what=f"placement with seed {seed}", log=directory / f"nextpnr-{seed}.log", cwd=directory)
         return _placement(seed, json.loads((directory / f"report-{seed}.json").read_text()))
@@ -156,7 +162,7 @@ def build(
     with ThreadPoolExecutor(min(len(seeds), os.cpu_count() or 1)) as pool:
         placements = tuple(pool.map(place, seeds))
     used = json.loads((directory / f"report-{seeds[0]}.json").read_text())["utilization"]
-    harness_luts, harness_registers = _harness_cells(json.loads((directory / "netlist.json").read_text()))
+    harness_luts, harness_registers = _harness_cells(netlist)
     return Figures(
         target_mhz=board.target_mhz,
         lut4=used["TRELLIS_COMB"]["used"] + 2 * used["TRELLIS_RAMW"]["used"] - harness_luts,
@@ -164,6 +170,10 @@ def build(
         bram=used["DP16KD"]["used"],
         placements=placements,
     )
+
+
+def _block_rams(netlist: dict) -> int:
+    return sum(cell["type"] == "DP16KD" for cell in netlist["modules"]["top"]["cells"].values())
 
 
 def _harness_cells(netlist: dict) -> tuple[int, int]:

@@ -47,11 +47,14 @@ class Life:
         self._requests = request_array(self.group.pool)
 
     def send(self, most: int, about: Edit) -> None:
-        """Queue some requests: the one that an edit is about, others of its requester, any others."""
+        """Queue some requests: the one that an edit is about, others of its requester, any others, page after page."""
         pool, wanted = self.group.pool, about.request
         alike = [index for index, request in enumerate(pool) if request[:2] == wanted[:2]]
         kinds = [pool.index(wanted)], alike, range(len(pool))
         chosen = [self.random.choice(self.random.choice(kinds)) for _ in range(self.random.randrange(most))]
+        if self.random.random() < 0.2:
+            times = self.random.choice((1, 2, 8))
+            chosen += [index for index in self.random.choice(self.group.sweeps) for _ in range(times)]
         indices = np.array(chosen, int)
         batch = self.bench.submit(self._requests[indices], self.lane)
         self.sent.append((indices, batch))

@@ -21,11 +21,21 @@ CROWDED = {
 }
 """Caches that are soon full and soon swept: ten thousand interleavings in a minute or two."""
 
+MERGING = {
+    "walk_slots": 8,
+    "waiting_misses": 64,
+    "prefetch_streams": 8,
+    "iotlb_4k": SMALL,
+    "structure_cache_1": TINY,
+    "nested_tlb": TINY,
+}
+"""Misses that wait for each other, pages that are fetched ahead, and few that stay."""
+
 
 @pytest.mark.parametrize(
     ("name", "changes", "edits"),
-    [("DEFAULT", CROWDED, 10_000), ("DEFAULT", {}, 500), ("TINY", {}, 500)],
-    ids=["crowded", "DEFAULT", "TINY"],
+    [("DEFAULT", CROWDED, 10_000), ("DEFAULT", {}, 500), ("TINY", {}, 500), ("TINY", MERGING, 5_000)],
+    ids=["crowded", "DEFAULT", "TINY", "merging"],
 )
 def test_answers_are_sound_while_tables_change(name: str, changes: dict, edits: int, seed: int):
     environment = {"NESTWALK_PRESET": name, "NESTWALK_EDITS": str(edits)}

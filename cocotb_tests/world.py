@@ -31,6 +31,7 @@ SIZES = (1 << 12, 1 << 12, 1 << 12, 1 << 21, 1 << 30)
 TABLE = 0x000F_FFFF_FFFF_F000
 LARGE = 1 << 7
 INTERRUPT_RANGE = 0xFEE
+SWEEPS = 8
 SPARES = 6
 """Guest-physical pages that wait to become first-stage tables."""
 
@@ -66,7 +67,8 @@ class Space:
 
 @dataclass
 class Group:
-    """Devices that share page tables and nothing with other groups.
+    """Devices that share page tables and nothing with other groups. ``sweeps`` are requests of the ``pool``, by number,
+    that go from page to page.
 
     ``memory`` is what software believes to be in memory: without the accessed and dirty bits that hardware sets.
     Whether hardware may set them under nesting depends on the second stage, and whether it has to on what it did
@@ -84,6 +86,7 @@ class Group:
     rid_pasids: list[int] = field(default_factory=list)
     spare_guest_pages: list[int] = field(default_factory=list)
     pool: list[Request] = field(default_factory=list)
+    sweeps: list[list[int]] = field(default_factory=list)
 
     @property
     def domains(self) -> set[int]:
@@ -224,6 +227,23 @@ def make_pool(group: Group, count: int = 64) -> None:
         access = random.choice((Access.READ, Access.READ, *Access))
         privileged = with_pasid and random.random() < 0.2
         group.pool.append(Request(source_id, pasid, page.address + random.randrange(page.size), access, privileged))
+    for request in random.sample(group.pool, SWEEPS):
+        add_sweep(group, request)
+
+
+def add_sweep(group: Group, request: Request) -> None:
+    """Read one page after the other, as far as a page of 4 KiB and its neighbour go, or a part of a larger page.
+
+    ``group.sweeps`` tells where the requests are in the pool.
+    """
+    space, _, _ = group.walk_of(request)
+    page = group.random.choice(space.pages)
+    pages = min(page.size // PAGE_SIZE, group.random.randrange(3, 10))
+    start = page.address + group.random.randrange(page.size // PAGE_SIZE - pages + 1) * PAGE_SIZE
+    if page.size == PAGE_SIZE:
+        start, pages = page.address & ~PAGE_SIZE, 2
+    group.sweeps.append(list(range(len(group.pool), len(group.pool) + pages)))
+    group.pool += [request._replace(address=start + number * PAGE_SIZE, access=Access.READ) for number in range(pages)]
 
 
 def legacy_space(group: Group, source_id: int) -> Space:

@@ -87,6 +87,15 @@ class IommuConfig:
         Bursts of each direction that are outstanding on ``out`` at once.
     walk_slots : int
         Page walks in flight at once.
+    waiting_misses : int
+        Requests in block RAM that wait for a walk slot or for the walk of an equal request, a power of two of at least
+        64; with one for each tag, misses never hold up hits. 0: every miss waits in line and walks for itself.
+    walk_slots_per_device : int
+        Walks of one requester id in flight at once; 0 for no limit but ``walk_slots``.
+    prefetch_streams : int
+        Streams of accesses to consecutive pages that are noticed, a power of two of 2 to 16; 0 leaves prefetching out.
+    prefetch_pages : int
+        Pages that are translated ahead of such a stream, 1 to 15; a page lasts 64 cycles at a request of 64 bytes each.
     iotlb_4k : CacheShape
         Block-RAM part of the IOTLB for 4 KiB pages, and for those that have no part of their own.
     iotlb_2m : CacheShape or None
@@ -146,6 +155,10 @@ class IommuConfig:
     dma_translations: int = 16
     dma_outstanding: int = 32
     walk_slots: int = 16
+    waiting_misses: int = 256
+    walk_slots_per_device: int = 0
+    prefetch_streams: int = 8
+    prefetch_pages: int = 8
     iotlb_4k: CacheShape = CacheShape(sets=1024, ways=4)
     iotlb_2m: CacheShape | None = CacheShape(sets=512, ways=2)
     iotlb_1g_entries: int = 4
@@ -185,6 +198,19 @@ class IommuConfig:
             1 << self.id_width >= self.walk_slots + 4,
             f"id_width {self.id_width} cannot name {self.walk_slots} walk slots and 4 queues",
         )
+        require(
+            self.waiting_misses == 0 or (_is_power_of_two(self.waiting_misses) and self.waiting_misses >= 64),
+            f"waiting_misses is 0 or a power of two of at least 64, not {self.waiting_misses}",
+        )
+        require(
+            0 <= self.walk_slots_per_device <= self.walk_slots,
+            f"walk_slots_per_device is 0 to walk_slots ({self.walk_slots}), not {self.walk_slots_per_device}",
+        )
+        require(
+            self.prefetch_streams in (0, 2, 4, 8, 16),
+            f"prefetch_streams is 0 or a power of two of 2 to 16, not {self.prefetch_streams}",
+        )
+        require(1 <= self.prefetch_pages <= 15, f"prefetch_pages is 1 to 15, not {self.prefetch_pages}")
         require(1 <= self.tag_width <= 16, f"tag_width is 1 to 16, not {self.tag_width}")
         require(
             _is_power_of_two(self.dma_translations) and self.dma_translations >= 2,
@@ -219,6 +245,8 @@ class IommuConfig:
         implies("extended_accessed", "page_walk_snoop")
         implies("second_stage_accessed_dirty", "page_walk_snoop")
         implies("page_requests", "device_tlb")
+        implies("prefetch_streams", "waiting_misses")
+        implies("walk_slots_per_device", "waiting_misses")
         implies("page_requests", "scalable_mode")
         if not (self.first_stage or self.second_stage):
             raise ValueError("at least one of first_stage and second_stage is needed")
@@ -280,6 +308,8 @@ PRESETS: dict[str, IommuConfig] = {
         dma_translations=8,
         dma_outstanding=16,
         walk_slots=2,
+        waiting_misses=0,
+        prefetch_streams=0,
         iotlb_4k=CacheShape(sets=512, ways=1),
         iotlb_2m=None,
         iotlb_1g_entries=0,
@@ -309,6 +339,8 @@ PRESETS: dict[str, IommuConfig] = {
         dma_translations=2,
         dma_outstanding=2,
         walk_slots=2,
+        waiting_misses=0,
+        prefetch_streams=0,
         iotlb_4k=CacheShape(sets=2, ways=2),
         iotlb_2m=CacheShape(sets=2, ways=1),
         iotlb_1g_entries=1,

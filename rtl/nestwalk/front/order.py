@@ -24,9 +24,9 @@ class ReadOrder(wiring.Component):
 
     Two things must happen to a read before it can go: its translation arrives, and its turn comes. Of both, the first
     sets its bit in ``met``, and the second finds the bit set. The oldest read of an id has its turn from the start; a
-    read that goes gives the turn to its follower, one cycle later. An offer follows ``arrived`` by one cycle, one goes
-    in each cycle, those that arrived in their turn alternating with those that were woken. A blocked read does not go
-    when it is taken but when ``gone`` says that it has been answered.
+    read that goes gives the turn to its follower. An offer follows ``arrived`` by one cycle, one goes in each cycle,
+    those that arrived in their turn alternating with those that were woken. A blocked read does not go when it is taken
+    but when ``gone`` says that it has been answered.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ class ReadOrder(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         index, count = index_shape(self._cfg), self._cfg.dma_translations
-        m.submodules.arrivals = arrivals = Queue(index, count, registered=count > 2)
-        m.submodules.woken = woken = Queue(index, count, registered=count > 2)
+        m.submodules.arrivals = arrivals = Queue(index, count)
+        m.submodules.woken = woken = Queue(index, count)
         m.submodules.blocked = blocked = Table(self._cfg, 1, readers=2)
         m.submodules.followers = followers = Table(self._cfg, index, readers=2)
         m.d.comb += [
@@ -82,7 +82,7 @@ class ReadOrder(wiring.Component):
         ]
 
         # Two reads may go in this cycle: the latest arrival (or a blocked read that was answered), and one woken.
-        heads, goes = [Signal(index, name=f"head_{n}") for n in range(2)], Signal(2)
+        heads, goes, wakes = [Signal(index, name=f"head_{n}") for n in range(2)], Signal(2), Signal(2)
         m.d.comb += [
             heads[0].eq(Mux(self.answered, self.answered_index, arrivals.o.payload)),
             heads[1].eq(woken.o.payload),
@@ -110,17 +110,17 @@ class ReadOrder(wiring.Component):
         with m.If(self.take):
             m.d.sync += prefer_woken.eq(~from_woken)
 
-        # Who goes wakes its follower in the next cycle. An arrival before its turn steps aside, unless that wakes it.
-        wakes, follower, aside = Signal(), Signal(index), Signal()
-        m.d.sync += [
-            wakes.eq(Cat(go & ~last.bit_select(head, 1) for go, head in zip(goes, heads, strict=True)).any()),
-            follower.eq(Mux(from_woken & ~self.answered, followers.word[1], followers.word[0])),
-        ]
+        # Who goes wakes its follower. An arrival before its turn steps aside, unless it is woken in this very cycle.
+        follower, follower_met, aside = Signal(index), Signal(), Signal()
+        second = from_woken & ~self.answered
         m.d.comb += [
-            woken.i.valid.eq(wakes & met.bit_select(follower, 1)),
+            Cat(wakes).eq(Cat(goes[n] & ~last.bit_select(head, 1) for n, head in enumerate(heads))),
+            follower.eq(Mux(second, followers.word[1], followers.word[0])),
+            follower_met.eq(Mux(second, *(met.bit_select(followers.word[n], 1) for n in (1, 0)))),
+            woken.i.valid.eq(wakes.any() & follower_met),
             woken.i.payload.eq(follower),
         ]
-        with m.If(arrivals.o.valid & ~self.answered & ~in_turn & ~(wakes & (follower == heads[0]))):
+        with m.If(arrivals.o.valid & ~self.answered & ~in_turn & ~(wakes[1] & (followers.word[1] == heads[0]))):
             m.d.comb += [aside.eq(1), arrivals.o.ready.eq(1)]
         happens = (one_hot(follower, count) & replicate(wakes, count)) | (
             one_hot(heads[0], count) & replicate(aside, count)

@@ -41,6 +41,8 @@ class BlockCache(wiring.Component):
         Entry, key, tags.
     shape : CacheShape
         Rows and ways.
+    confines : bool
+        Whether there is ``confined``.
 
     Attributes
     ----------
@@ -51,6 +53,8 @@ class BlockCache(wiring.Component):
         entry of each way.
     fill : In(stream)
         Entry to store; replaces the entry of equal key, else an invalid one, else rotates over the ways.
+    confined : In(1)
+        With ``fill``: else replaces that of the first way.
     invalidations : In(stream)
         Invalidation to apply; the transfer is its completion.
     filled, evicted : Out(1)
@@ -59,9 +63,10 @@ class BlockCache(wiring.Component):
 
     LATENCY = 3
 
-    def __init__(self, cache_format: CacheFormat, shape: CacheShape):
+    def __init__(self, cache_format: CacheFormat, shape: CacheShape, *, confines: bool = False):
         self.format = cache_format
         self.shape = shape
+        self._confines = confines
         self._index_bits = exact_log2(shape.sets)
         self._spread_bits = min(cache_format.SPREAD_BITS, self._index_bits)
         super().__init__(
@@ -70,6 +75,7 @@ class BlockCache(wiring.Component):
                 "way_hit": Out(shape.ways),
                 "way_entry": Out(cache_format.entry).array(shape.ways),
                 "fill": In(stream.Signature(cache_format.entry)),
+                **({"confined": In(1)} if confines else {}),
                 "invalidations": In(stream.Signature(Invalidation)),
                 "filled": Out(1),
                 "evicted": Out(1),
@@ -266,7 +272,8 @@ class BlockCache(wiring.Component):
 
         self._rotation = rotation = Signal(self.shape.ways, init=1)
         free = ~valid & (valid + 1)  # the lowest way that is not valid
-        victim = Mux(matched.any(), matched, Mux(valid.all(), rotation, free))
+        replaced = Mux(self.confined, 1, rotation) if self._confines else rotation
+        victim = Mux(matched.any(), matched, Mux(valid.all(), replaced, free))
         self._writes_fill = writes_fill = Signal()
         evicts, enable = Signal(), Signal(self.shape.ways)
         m.d.sync += [self._writing.eq(0), writes_fill.eq(0), enable.eq(0)]

@@ -36,18 +36,26 @@ class FillQueue(wiring.Component):
         Level: take nothing, and forget what waits behind the entry that is offered.
     waits : Out(1)
         Something waits behind the entry that is offered.
+    level : Out
+        Entries held, the offered one included.
     """
 
     def __init__(self, shape, depth: int):
         self._shape = shape
         self._depth = depth
         super().__init__(
-            {"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "drop": In(1), "waits": Out(1)}
+            {
+                "i": In(stream.Signature(shape)),
+                "o": Out(stream.Signature(shape)),
+                "drop": In(1),
+                "waits": Out(1),
+                "level": Out(range(depth + 1)),
+            }
         )
 
     def elaborate(self, platform):
         m = Module()
-        level, put, take, room = Signal(range(self._depth + 1)), Signal(), Signal(), Signal(init=1)
+        level, put, take, room = self.level, Signal(), Signal(), Signal(init=1)
         m.d.comb += [
             self.i.ready.eq(room & ~self.drop),
             put.eq(self.i.valid & self.i.ready),

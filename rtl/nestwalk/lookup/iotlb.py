@@ -52,16 +52,21 @@ class PageFormat(RequesterFormat):
 
 
 class IotlbFill(data.StructLayout):
-    """An entry to store: 4 KiB fields plus the size class to store it under."""
+    """An entry to store: 4 KiB fields plus the size class to store it under, and whether nobody has asked for it yet.
+
+    Without prefetching somebody always has.
+    """
 
     def __init__(self, cfg: IommuConfig):
-        super().__init__({"entry": PageFormat(cfg, 0).entry, "class_size": PageSize})
+        fields = {"entry": PageFormat(cfg, 0).entry, "class_size": PageSize}
+        super().__init__(fields | ({"prefetched": 1} if cfg.prefetch_streams else {}))
 
 
 class Iotlb(wiring.Component):
     """Three caches side by side, one per page size: 4 KiB and 2 MiB in block RAM, 1 GiB in registers.
 
-    The larger ones may be left out; a page is then kept in pieces of the next smaller size.
+    The larger ones may be left out; a page is then kept in pieces of the next smaller size. What was prefetched takes
+    the place of other entries in one way of the block RAMs only, so that a stream leaves the rest of the cache alone.
 
     ::
 
@@ -115,9 +120,10 @@ class Iotlb(wiring.Component):
         m = Module()
         cfg = self.cfg
         formats = {size: PageFormat(cfg, shift) for size, shift in self.SHIFTS.items()}
-        parts = {PageSize.SIZE_4K: BlockCache(formats[PageSize.SIZE_4K], cfg.iotlb_4k)}
+        confines = bool(cfg.prefetch_streams)
+        parts = {PageSize.SIZE_4K: BlockCache(formats[PageSize.SIZE_4K], cfg.iotlb_4k, confines=confines)}
         if cfg.iotlb_2m:
-            parts[PageSize.SIZE_2M] = BlockCache(formats[PageSize.SIZE_2M], cfg.iotlb_2m)
+            parts[PageSize.SIZE_2M] = BlockCache(formats[PageSize.SIZE_2M], cfg.iotlb_2m, confines=confines)
         if cfg.iotlb_1g_entries:
             parts[PageSize.SIZE_1G] = RegisterCache(formats[PageSize.SIZE_1G], cfg.iotlb_1g_entries)
         for size, part in parts.items():
@@ -164,6 +170,8 @@ class Iotlb(wiring.Component):
         chosen = Cat(self.fill.payload.class_size == size for size in classes).any()
         entry = self.fill.payload.entry
         m.d.comb += part.fill.valid.eq(self.fill.valid & chosen)
+        if "confined" in part.signature.members:
+            m.d.comb += part.confined.eq(self.fill.payload.prefetched)
         with m.If(chosen):
             m.d.comb += self.fill.ready.eq(part.fill.ready)
         for name in ("source_id", "pasid_valid", "pasid", "domain_id", "first_stage", "permissions", "size"):

@@ -11,7 +11,7 @@ from ..config import IommuConfig
 from .configuration import AddressSpace, ContextFields
 from .structure_caches import StructureHint, structure_shapes
 
-__all__ = ["Configuration", "Knowledge", "Lookup", "Miss", "MissQueue"]
+__all__ = ["SIGNATURE_BITS", "Configuration", "Knowledge", "Lookup", "Miss", "MissQueue"]
 
 
 class Configuration(data.UnionLayout):
@@ -38,8 +38,16 @@ class Knowledge(data.StructLayout):
         super().__init__(hits)
 
 
+SIGNATURE_BITS = 12
+"""Of a request's page and requester: two that differ rarely share a signature, and only lose time if they do."""
+
+
 class Lookup(data.StructLayout):
-    """A request at the end of its look-up and what was found."""
+    """A request at the end of its look-up and what was found.
+
+    ``signature`` is a hash of its requester and page; ``mergeable`` says that it may wait for the walk of another one,
+    ``prefetch`` that nobody waits for it.
+    """
 
     def __init__(self, cfg: IommuConfig):
         fields = {
@@ -47,7 +55,13 @@ class Lookup(data.StructLayout):
             "root_pointer": RootPointer(cfg),
             "configuration": Configuration(cfg),
         }
-        super().__init__(fields | ({"hint": StructureHint(cfg)} if structure_shapes(cfg) else {}))
+        if structure_shapes(cfg):
+            fields["hint"] = StructureHint(cfg)
+        if cfg.waiting_misses:
+            fields |= {"signature": SIGNATURE_BITS, "mergeable": 1}
+        if cfg.prefetch_streams:
+            fields["prefetch"] = 1
+        super().__init__(fields)
 
 
 class Miss(data.StructLayout):

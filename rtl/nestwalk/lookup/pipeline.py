@@ -14,8 +14,11 @@ from ..invalidation.command import Invalidation
 from .block_cache import BlockCache
 from .cache_format import select
 from .configuration import AddressSpace, ContextFormat, PasidFormat
+from .hash import fold
 from .iotlb import Iotlb, IotlbFill
-from .miss_queue import Miss, MissQueue
+from .merging import WalkStatus
+from .miss_queue import SIGNATURE_BITS, Miss, MissQueue
+from .reentry import Entrant, Reentry
 from .requester_format import page_of
 from .structure_caches import SpaceTags, StructureCaches, StructureFill, structure_shapes
 
@@ -26,17 +29,20 @@ INTERRUPT_RANGE = 0xFEE
 
 
 class _Flight(data.StructLayout):
-    """A request in the pipeline."""
+    """A request in the pipeline; ``again`` tells that it is none that was just accepted, but an `Entrant`."""
 
     def __init__(self, cfg: IommuConfig):
-        super().__init__(
-            {
-                "request": TranslationRequest(cfg),
-                "root_pointer": RootPointer(cfg),
-                "must_walk": 1,
-                "generation": 1,
-            }
-        )
+        fields = {
+            "request": TranslationRequest(cfg),
+            "root_pointer": RootPointer(cfg),
+            "must_walk": 1,
+            "generation": 1,
+        }
+        if cfg.waiting_misses:
+            fields |= {"again": 1, "merged": 1}
+        if cfg.prefetch_streams:
+            fields["prefetch"] = 1
+        super().__init__(fields)
 
 
 def optional_fills(cfg: IommuConfig) -> dict[str, stream.Signature]:
@@ -56,12 +62,18 @@ class LookupPipeline(wiring.Component):
 
                      ┌> Iotlb ────────────────┐
         request ─────┼> StructureCaches ──────┼─> hit ──> queue ─> response      (`LATENCY` cycles when nothing waits)
-        (snapshot of ├> PASID cache ──────────┤   miss ─> MissQueue ─> miss
-        root_pointer)└> context cache ────────┘
+        (snapshot of ├> PASID cache ──────────┤   miss ─> MissQueue ─┬─> miss
+        root_pointer)├> context cache ────────┘     └────────┐       │
+                     └────────────────────────────────────  Reentry <┘
 
     A request is accepted each cycle as long as both queues could take all that is in the pipeline, so nothing stalls
-    inside. While translation is disabled requests pass untranslated. Requests in the interrupt range, with execute
-    permission, of an address type other than untranslated, or with an address that no table can map always walk.
+    inside. With ``cfg.waiting_misses``, misses hold up nobody: those that the miss queue has no room for, and those for
+    whose page a walk is under way, wait aside and are looked up again later, each in a cycle in which no request is
+    accepted, and go by the root pointer and belong to the generation of the cycle in which they enter anew. Prefetches
+    enter like that too; if they hit they are forgotten.
+
+    While translation is disabled requests pass untranslated. Requests in the interrupt range, with execute permission,
+    of an address type other than untranslated, or with an address that no table can map always walk.
 
     Parameters
     ----------
@@ -73,6 +85,8 @@ class LookupPipeline(wiring.Component):
     request : In(stream of TranslationRequest)
     root_pointer : In(RootPointer)
         Sampled with each accepted request.
+    status : In(WalkStatus)
+        Of the walker; only with ``cfg.waiting_misses``.
     response : Out(stream of TranslationResponse)
         Answers to hits.
     miss : Out(stream of Miss)
@@ -85,13 +99,16 @@ class LookupPipeline(wiring.Component):
     mark : In(1)
         Starts a new generation of requests.
     drained : Out(1)
-        No hit of a generation before the last ``mark`` still waits for its response transfer.
+        No hit of a generation before the last ``mark`` still waits for its response transfer, nor a miss of before a
+        mark under a root pointer that was replaced before the mark for its walk.
     iotlb_lookup, iotlb_hit, iotlb_filled, iotlb_evicted : Out(1)
-        Pulses for counters.
+        Pulses for counters; a request counts when it is looked up first.
     """
 
     LATENCY = Iotlb.LATENCY
     DEPTH = 16
+    FULL, LOW = 8, 4
+    """With so many in the miss queue others wait aside, or are looked up again; there is room for those under way."""
 
     def __init__(self, cfg: IommuConfig):
         self.cfg = cfg
@@ -102,6 +119,7 @@ class LookupPipeline(wiring.Component):
                 "root_pointer": In(RootPointer(cfg)),
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
                 "miss": Out(stream.Signature(Miss(cfg))),
+                **({"status": In(WalkStatus(cfg))} if cfg.waiting_misses else {}),
                 "iotlb_fill": In(stream.Signature(IotlbFill(cfg))),
                 "pasid_fill": In(stream.Signature(self._pasid_format.entry)),
                 **{name: In(signature) for name, signature in optional_fills(cfg).items()},
@@ -141,7 +159,10 @@ class LookupPipeline(wiring.Component):
             for out, cache in zip(fork.o, built, strict=True):
                 wiring.connect(m, out, cache.invalidations)
 
-        accepted = self._elaborate_entry(m, misses, hits)
+        reentry = None
+        if self.cfg.waiting_misses:
+            m.submodules.reentry = reentry = Reentry(self.cfg)
+        entered, accepted = self._elaborate_entry(m, misses, hits, reentry)
         for name in ("source_id", "pasid_valid", "pasid"):
             for cache in (iotlb, spaces):
                 m.d.comb += cache.key[name].eq(accepted.request[name])
@@ -158,7 +179,7 @@ class LookupPipeline(wiring.Component):
         ]
 
         # The request travels beside the look-ups.
-        valid = [self.request.valid & self.request.ready]
+        valid = [entered]
         flight, known, known_structures = [accepted], [C(1, 1)], [C(1, 1)]
         for stage in range(1, self.LATENCY + 1):
             valid.append(Signal(name=f"valid_{stage}"))
@@ -187,23 +208,33 @@ class LookupPipeline(wiring.Component):
         hit = Signal()
         bypass = ~last.root_pointer.enabled
         m.d.comb += hit.eq(bypass | (iotlb.hit & ~last.must_walk))
-        m.d.comb += misses.missed.eq(valid[-1] & ~hit)
         for name, value in found.items():
             m.d.comb += misses.known[name].eq(value & known[-1] & ~last.must_walk)
         if structures is not None:
             self._find_structure(m, lookup, structures)
             m.d.comb += misses.known.hint_hit.eq(structures.hit & known_structures[-1] & ~last.must_walk)
-        wiring.connect(m, misses.o, wiring.flipped(self.miss))
+        missed, first, answered = Signal(), Value.cast(1), Value.cast(1)
+        m.d.comb += missed.eq(valid[-1] & ~hit)
+        if reentry is None:
+            m.d.comb += misses.missed.eq(missed)
+            wiring.connect(m, misses.o, wiring.flipped(self.miss))
+        else:
+            first = ~last.again
+            self._distribute(m, reentry, misses, missed, before_last, last)
+            if self.cfg.prefetch_streams:
+                answered = ~last.prefetch
+                counted = valid[-1] & ~last.again & ~last.must_walk & ~bypass
+                self._watch(m, reentry, counted, missed, valid[-1] & last.prefetch & hit, last.request)
 
-        self._answer(m, hits, valid[-1] & hit, last, bypass)
+        self._answer(m, hits, valid[-1] & hit & answered, last, bypass)
         m.d.comb += [
-            self._generations.enter.eq(valid[0]),
+            self._generations.enter.eq(entered & ~accepted.prefetch if self.cfg.prefetch_streams else entered),
             self._generations.mark.eq(self.mark),
-            self._generations.leave[0].valid.eq(misses.missed),
+            self._generations.leave[0].valid.eq(missed & answered),
             self._generations.leave[0].generation.eq(last.generation),
-            self.drained.eq(self._generations.drained),
-            self.iotlb_lookup.eq(valid[-1] & ~bypass),
-            self.iotlb_hit.eq(valid[-1] & ~bypass & hit),
+            self.drained.eq(self._generations.drained & ~self._elaborate_replaced(m, misses)),
+            self.iotlb_lookup.eq(valid[-1] & ~bypass & first),
+            self.iotlb_hit.eq(valid[-1] & ~bypass & first & hit),
             self.iotlb_filled.eq(iotlb.filled),
             self.iotlb_evicted.eq(iotlb.evicted),
         ]
@@ -237,11 +268,111 @@ class LookupPipeline(wiring.Component):
         ]
         m.d.comb += [lookup.hint.eq(structures.hint), structures.space.eq(tags)]
 
-    def _elaborate_entry(self, m, misses, hits):
-        room = self.DEPTH - self.LATENCY - 2
-        m.d.sync += self.request.ready.eq((misses.level <= room) & (hits.level <= room))
+    def _elaborate_replaced(self, m, misses) -> Signal:
+        """Whether a miss that was accepted under a replaced root pointer may still wait for its walk.
+
+        It will be answered from the old tables, so that the invalidation which follows the replacement is not drained
+        before. Walks that have begun are the walker's to count.
+        """
+        present, begins = Signal(RootPointer(self.cfg)), misses.o.valid & misses.o.ready
+        replaced, ahead, settle = Signal(), Signal(range(self.DEPTH + 1)), Signal(2)
+        m.d.sync += present.eq(self.root_pointer)
+        m.d.comb += replaced.eq(1)
+
+        def unless_replaced_again():
+            with m.If(present != self.root_pointer):
+                m.next = "REPLACED"
+
+        with m.FSM(name="root"):
+            with m.State("PRESENT"):
+                m.d.comb += replaced.eq(present != self.root_pointer)
+                unless_replaced_again()
+            with m.State("REPLACED"):
+                with m.If(self.mark):
+                    m.next = "MARKED"
+                unless_replaced_again()
+            with m.State("MARKED"):
+                with m.If(self._generations.drained):
+                    m.d.sync += ahead.eq(misses.level - begins)
+                    m.next = "AHEAD"
+                unless_replaced_again()
+            with m.State("AHEAD"):
+                m.d.sync += [ahead.eq(ahead - (begins & (ahead != 0))), settle.eq(-1)]
+                with m.If(ahead == 0):
+                    m.next = "BEGUN"
+                unless_replaced_again()
+            with m.State("BEGUN"):
+                # Until the walker counts the last of them.
+                m.d.sync += settle.eq(settle - 1)
+                with m.If(settle == 0):
+                    m.next = "PRESENT"
+                unless_replaced_again()
+        return replaced
+
+    def _distribute(self, m, reentry, misses, missed, before_last, last):
+        """Send what missed to the miss queue, or have it wait aside: in order, but for who has waited already."""
+        lookup, request = misses.lookup.payload, before_last.request
+        spills, spilled = Signal(), reentry.spilled.payload
+        m.d.comb += [
+            lookup.signature.eq(fold(Cat(*_tags(request), page_of(request.address)), SIGNATURE_BITS)),
+            lookup.mergeable.eq(~before_last.must_walk & ~before_last.merged),
+            spills.eq(missed & ~last.again & ((misses.level >= self.FULL) | reentry.precedes)),
+            misses.missed.eq(missed & ~spills),
+            reentry.spilled.valid.eq(spills),
+            spilled.request.eq(last.request),
+            reentry.status.eq(self.status),
+        ]
+        if self.cfg.prefetch_streams:
+            m.d.comb += lookup.prefetch.eq(before_last.prefetch)
+            m.d.comb += lookup.mergeable.eq(~before_last.must_walk & ~before_last.merged & ~before_last.prefetch)
+        wiring.connect(m, misses.o, reentry.miss)
+        wiring.connect(m, reentry.walk, wiring.flipped(self.miss))
+
+    def _watch(self, m, reentry, valid, missed, vanished, request):
+        """Show requests to the prefetcher."""
+        access = reentry.access
+        source_id, pasid_valid, pasid = _tags(request)
+        m.d.comb += [
+            reentry.valid.eq(valid),
+            reentry.missed.eq(missed),
+            reentry.vanished.eq(vanished),
+            access.source_id.eq(source_id),
+            access.pasid_valid.eq(pasid_valid),
+            access.pasid.eq(pasid),
+            access.privileged.eq(request.privileged),
+            access.page.eq(page_of(request.address)),
+        ]
+
+    def _elaborate_entry(self, m, misses, hits, reentry):
+        """What enters in this cycle: a request, or, while ``request.ready`` is low, what enters in its place."""
+        most = self.DEPTH - self.LATENCY - 2
+        room = Signal()
+        m.d.comb += room.eq(hits.level <= most)
+        entered, accepted = Signal(), Signal(_Flight(self.cfg))
         request = self.request.payload
-        accepted = Signal(_Flight(self.cfg))
+        if reentry is None:
+            m.d.sync += self.request.ready.eq(room & (misses.level <= most))
+            m.d.comb += entered.eq(self.request.valid & self.request.ready)
+        else:
+            turn, other = Signal(), Signal(Entrant(self.cfg))
+            request = Signal(TranslationRequest(self.cfg))
+            wanted = reentry.o.valid & ~turn
+            m.d.sync += [
+                turn.eq(room & wanted),
+                # Those in the miss queue may have to wait aside too.
+                self.request.ready.eq(room & ~wanted & (reentry.level <= self.cfg.waiting_misses - 2 * self.DEPTH)),
+            ]
+            m.d.comb += [
+                reentry.room.eq(misses.level <= self.LOW),
+                reentry.o.ready.eq(turn),
+                other.eq(reentry.o.payload),
+                entered.eq(turn | (self.request.valid & self.request.ready)),
+                request.eq(Mux(turn, other.request.as_value(), self.request.payload.as_value())),
+                accepted.again.eq(turn),
+                accepted.merged.eq(turn & other.merged),
+            ]
+            if self.cfg.prefetch_streams:
+                m.d.comb += accepted.prefetch.eq(turn & other.prefetch)
         irregular = request.address[57:].any() & ~request.address[57:].all()
         interrupt = ~request.pasid_valid & (request.address[20:] == INTERRUPT_RANGE)
         m.d.comb += [
@@ -255,7 +386,7 @@ class LookupPipeline(wiring.Component):
                 | (request.address_type != AddressType.UNTRANSLATED)
             ),
         ]
-        return accepted
+        return entered, accepted
 
     def _answer(self, m, hits, valid, last, bypass):
         """Answer at once when nothing waits, else in the order of the queue."""
@@ -279,6 +410,11 @@ class LookupPipeline(wiring.Component):
             self._generations.leave[1].valid.eq(self.response.valid & self.response.ready),
             self._generations.leave[1].generation.eq(leaving.generation),
         ]
+
+
+def _tags(request: data.View) -> tuple[Value, Value, Value]:
+    """Source id, whether a PASID counts, and the PASID if it does, else 0."""
+    return request.source_id, request.pasid_valid, request.pasid & request.pasid_valid.replicate(len(request.pasid))
 
 
 class _Answer(data.StructLayout):

@@ -130,7 +130,7 @@ class RegisterBank(wiring.Component):
     def _accesses(self, m: Module):
         """Take one access after the other, reads and writes in turn when both wait."""
         csr = self.csr
-        read_next = Signal()
+        read_next, held = Signal(), Signal()  # what was selected under ``hold`` is selected again
         write_waits, reads = Signal(), Signal()
         m.d.comb += [
             write_waits.eq(csr.awvalid & csr.wvalid),
@@ -151,9 +151,13 @@ class RegisterBank(wiring.Component):
             with m.State("READ"):
                 m.next = "SELECT"
             with m.State("SELECT"):
-                with m.If(~self.hold):
-                    self._select(m)
-                    m.next = "READ_RESPONSE"
+                self._select(m)
+                m.d.sync += held.eq(self.hold)
+                m.next = "HOLD"
+            with m.State("HOLD"):
+                m.next = "READ_RESPONSE"
+                with m.If(held):
+                    m.next = "SELECT"
             with m.State("READ_RESPONSE"):
                 m.d.comb += csr.rvalid.eq(1)
                 with m.If(csr.rready):

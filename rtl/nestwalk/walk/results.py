@@ -1,6 +1,6 @@
 """What comes of a walk: its answer, its fault, and what the look-up caches keep of it."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import C, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -31,17 +31,19 @@ class _Fill(data.StructLayout):
 
 
 class _Result(data.StructLayout):
-    """An answer, its slot, and whether a fault record goes before it."""
+    """An answer, its slot, whether a fault record goes before it, and whether nobody waits for it."""
 
     def __init__(self, cfg: IommuConfig):
-        super().__init__({"slot": range(cfg.walk_slots), "recorded": 1, "response": TranslationResponse(cfg)})
+        fields = {"slot": range(cfg.walk_slots), "recorded": 1, "response": TranslationResponse(cfg)}
+        super().__init__(fields | ({"prefetch": 1} if cfg.prefetch_streams else {}))
 
 
 class WalkResults(wiring.Component):
     """Queues answers and faults of finished walks and offers what may be cached.
 
     A slot is freed when its answer has been taken, and an answer with a recorded fault waits until the fault log has
-    taken its event, so that there is always room for what the walks at work may still produce.
+    taken its event, so that there is always room for what the walks at work may still produce. A prefetch ends without
+    an answer and without a record.
 
     A page that reaches into FEEx_xxxxh is cached as 4 KiB pages only, because the rest of it must not vouch for the
     interrupt range.
@@ -54,7 +56,7 @@ class WalkResults(wiring.Component):
     ----------
     finish, finds : In(1)
         In this cycle a walk ends, or knows a table of ``table_level`` to be kept. ``slot``, ``request``, ``decision``,
-        ``space`` and ``late`` (an invalidation has overtaken it) describe it.
+        ``space``, ``late`` (an invalidation has overtaken it) and ``prefetch`` describe it.
     drop_fills : In(1)
         Level: forget what waits to be cached, until ``fills_wait`` is low.
     fills_wait : Out(1)
@@ -62,6 +64,8 @@ class WalkResults(wiring.Component):
         Without paging-structure caches there is no ``structure_fill``.
     freed, freed_slot : Out
         Pulse and number of a slot whose answer has been taken.
+    fills, filled : Out
+        How many entries wait to be cached, and a pulse when one of them is (or is given up).
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -76,6 +80,7 @@ class WalkResults(wiring.Component):
                 "decision": In(Decision(cfg)),
                 "space": In(SpaceTags(cfg)),
                 "late": In(1),
+                "prefetch": In(1),
                 "drop_fills": In(1),
                 "fills_wait": Out(1),
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
@@ -84,6 +89,8 @@ class WalkResults(wiring.Component):
                 **({"structure_fill": Out(stream.Signature(StructureFill(cfg)))} if structure_shapes(cfg) else {}),
                 "freed": Out(1),
                 "freed_slot": Out(range(cfg.walk_slots)),
+                "fills": Out(range(FILLS + 1)),
+                "filled": Out(1),
             }
         )
 
@@ -95,6 +102,7 @@ class WalkResults(wiring.Component):
         m.submodules.events = events = Queue(FaultEvent, slots)
         wiring.connect(m, events.o, wiring.flipped(self.faults))
         finish, finds, late, slot = Signal(), Signal(), Signal(), Signal(self.slot.shape())
+        self._prefetch = prefetch = Signal()
         request = Signal(TranslationRequest(cfg), reset_less=True)
         decision = Signal(Decision(cfg), reset_less=True)
         self._space, self._table_level = Signal(SpaceTags(cfg), reset_less=True), Signal(2)
@@ -102,6 +110,7 @@ class WalkResults(wiring.Component):
             finish.eq(self.finish),
             finds.eq(self.finds),
             late.eq(self.late),
+            prefetch.eq(self.prefetch),
             slot.eq(self.slot),
             request.eq(self.request),
             decision.eq(self.decision),
@@ -109,7 +118,7 @@ class WalkResults(wiring.Component):
             self._table_level.eq(Mux(self.finds, self.table_level, 0)),
         ]
         granted = does(decision, Action.GRANT)
-        recorded = ~granted & decision.recorded
+        recorded = ~granted & decision.recorded & ~prefetch
         answer = answers.i.payload
         m.d.comb += [
             answers.i.valid.eq(finish),
@@ -131,6 +140,8 @@ class WalkResults(wiring.Component):
             events.i.payload.page.eq(request.address[12:]),
             events.i.payload.reason.eq(decision.fault),
         ]
+        if self.cfg.prefetch_streams:
+            m.d.comb += answer.prefetch.eq(prefetch)
         self._answer_after_record(m, answers)
         self._offer_fill(m, ((finish & granted & decision.cached) | finds) & ~late, request, decision)
         return m
@@ -140,14 +151,15 @@ class WalkResults(wiring.Component):
         waits = answers.o.payload.recorded & (logged == 0)
         # Behind the answer that leaves are all of the unit's hits: it comes from registers.
         m.submodules.leaving = leaving = Queue(_Result(self.cfg), 1)
+        silent = leaving.o.payload.prefetch if self.cfg.prefetch_streams else C(0)
         m.d.comb += [
             leaving.i.valid.eq(answers.o.valid & ~waits),
             leaving.i.payload.eq(answers.o.payload),
             answers.o.ready.eq(leaving.i.ready & ~waits),
-            self.response.valid.eq(leaving.o.valid),
+            self.response.valid.eq(leaving.o.valid & ~silent),
             self.response.payload.eq(leaving.o.payload.response),
-            leaving.o.ready.eq(self.response.ready),
-            self.freed.eq(self.response.valid & self.response.ready),
+            leaving.o.ready.eq(self.response.ready | silent),
+            self.freed.eq(leaving.o.valid & leaving.o.ready),
             self.freed_slot.eq(leaving.o.payload.slot),
         ]
         passed = leaving.i.valid & leaving.i.ready & answers.o.payload.recorded
@@ -160,7 +172,12 @@ class WalkResults(wiring.Component):
         reaches_1g = page[18:] == INTERRUPT_PAGES >> 10
         reaches = Mux(size == PageSize.SIZE_1G, reaches_1g, (size == PageSize.SIZE_2M) & reaches_2m)
         m.submodules.fills = fills = FillQueue(_Fill(self.cfg), FILLS if self.cfg.walk_slots > 2 else 1)
-        m.d.comb += [fills.drop.eq(self.drop_fills), self.fills_wait.eq(fills.waits)]
+        m.d.comb += [
+            fills.drop.eq(self.drop_fills),
+            self.fills_wait.eq(fills.waits),
+            self.fills.eq(fills.level),
+            self.filled.eq(fills.o.valid & fills.o.ready),
+        ]
         self._dispatch(m, fills.o)
         translation = fills.i.payload.translation
         entry = translation.entry
@@ -178,6 +195,8 @@ class WalkResults(wiring.Component):
             entry.size.eq(size),
             entry.host_page.eq(page),
         ]
+        if self.cfg.prefetch_streams:
+            m.d.comb += translation.prefetched.eq(self._prefetch)
 
     def _dispatch(self, m, fill):
         """To the IOTLB, or to the paging-structure caches."""

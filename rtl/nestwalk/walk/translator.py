@@ -108,6 +108,8 @@ class Translator(wiring.Component):
         for name in ("iotlb_fill", "pasid_fill", *optional_fills(cfg)):
             wiring.connect(m, getattr(walker, name), getattr(lookup, name))
         m.d.comb += [lookup.root_pointer.eq(self.root_pointer), walker.root_pointer.eq(self.root_pointer)]
+        if cfg.waiting_misses:
+            m.d.comb += lookup.status.eq(walker.status)
         for name in ("iotlb_lookup", "iotlb_hit", "iotlb_filled", "iotlb_evicted"):
             m.d.comb += getattr(self, name).eq(getattr(lookup, name))
         m.d.comb += self.walk_started.eq(walker.started)

@@ -17,6 +17,7 @@ from ..lookup.configuration import AddressSpace, PasidFormat
 from ..lookup.fill_queue import FillQueue
 from ..lookup.guest_caches import guest_shapes
 from ..lookup.iotlb import IotlbFill
+from ..lookup.merging import WalkStatus
 from ..lookup.miss_queue import Miss
 from ..lookup.pipeline import optional_fills
 from ..lookup.structure_caches import structure_shapes
@@ -75,6 +76,8 @@ class Walker(wiring.Component):
     An entry from the line buffer may be older than the last change that needs no invalidation. Where that could make a
     difference it is read again from memory, and decided upon anew (`PageStep.again`).
 
+    A prefetch ends without answer, fault or record, and where an ordinary walk would set bits in an entry.
+
     An invalidation overtakes a walk that may have read what it covers: the walk finishes and answers, but fills no
     cache. ``overtake`` compares all slots, one a cycle; no walk starts until it falls again.
 
@@ -112,6 +115,8 @@ class Walker(wiring.Component):
         Pulse for each walk begun.
     line_lookup, line_hit, line_filled : Out(1)
         Pulses of the line buffer.
+    status : Out(WalkStatus)
+        For requests that wait for a walk; not without ``cfg.waiting_misses``.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -139,6 +144,7 @@ class Walker(wiring.Component):
                 "line_lookup": Out(1),
                 "line_hit": Out(1),
                 "line_filled": Out(1),
+                **({"status": Out(WalkStatus(cfg))} if cfg.waiting_misses else {}),
             }
         )
 
@@ -155,8 +161,8 @@ class Walker(wiring.Component):
             m.submodules.guests = self._guests = Guests(cfg)
             wiring.connect(m, wiring.flipped(self.guest_invalidations), self._guests.invalidations)
         self._space_known = Signal()  # of a slot to compare, sampled with the space, so that the two belong together
-        self._in_use, self._known, self._overtaken, self._foreign = (
-            Signal(self.cfg.walk_slots, name=n) for n in ("in_use", "known", "late", "foreign")
+        self._in_use, self._known, self._overtaken, self._foreign, self._prefetches = (
+            Signal(self.cfg.walk_slots, name=n) for n in ("in_use", "known", "late", "foreign", "prefetches")
         )
         self._fills = {}
         for name in ("pasid_fill", "context_fill"):
@@ -289,6 +295,8 @@ class Walker(wiring.Component):
                 # A walk under a root pointer that has been replaced since must not fill either.
                 self._overtaken.bit_select(free, 1).eq(lookup.root_pointer != self.root_pointer),
             ]
+            if cfg.prefetch_streams:
+                m.d.sync += self._prefetches.bit_select(free, 1).eq(lookup.prefetch)
 
     def _own(self, m, root_pointer) -> Value:
         """Whether the walk that begins may use the caches of tables, and note it for its slot."""
@@ -408,7 +416,7 @@ class Walker(wiring.Component):
         self._second_request = Signal(TranslationRequest(self.cfg), reset_less=True)
         self._second_space = Signal(AddressSpace(self.cfg), reset_less=True)
         self._before = Signal(Progress, reset_less=True)
-        self._second_address = Signal(self.cfg.haw, reset_less=True)
+        self._second_address, self._is_prefetch = Signal(self.cfg.haw, reset_less=True), Signal()
         if self._guests is not None:
             first_root, domain = tables.now_space.first_root, tables.now_space.domain_id
             m.d.comb += [
@@ -432,6 +440,7 @@ class Walker(wiring.Component):
             second.eq(event),
             self._second_request.eq(state["request"]),
             self._second_space.eq(state["space"]),
+            self._is_prefetch.eq(self._prefetches.bit_select(event.slot, 1)),
             self._second_address.eq(state["address"]),
             self._before.eq(state["progress"]),
         ]
@@ -490,6 +499,7 @@ class Walker(wiring.Component):
             m.d.sync += self._overtaken.bit_select(second.slot, 1).eq(1)
 
         reads, expected, update = self._read_queue, self._structures.expected, self.update_request
+        prefetch = self._is_prefetch
         structure = does(decision, Action.READ_STRUCTURE)
         sizes = [(tables.kind == kind, Value.cast(log2)) for kind, log2 in STRUCTURE_SIZES.items()]
         m.d.comb += [
@@ -503,13 +513,14 @@ class Walker(wiring.Component):
             expected.payload.upper.eq(
                 Mux(tables.kind == StructureKind.DIRECTORY, decision.address[3], self._upper_half())
             ),
-            update.valid.eq(does(decision, Action.UPDATE)),
+            update.valid.eq(does(decision, Action.UPDATE) & ~prefetch),
             update.payload.slot.eq(second.slot),
             update.payload.address.eq(decision.address),
             update.payload.expected.eq(pages.expected),
             update.payload.mask.eq(pages.mask),
         ]
-        self._finish(m, decision)
+        ends = does(decision, Action.GRANT) | does(decision, Action.FAULT) | (does(decision, Action.UPDATE) & prefetch)
+        self._finish(m, decision, ends, prefetch)
 
     def _write_state(self, m, decision, acts, reads_entry):
         """The slot's new state, of which each part is written only where it changes."""
@@ -542,7 +553,7 @@ class Walker(wiring.Component):
         """A scalable-mode root entry's upper half is for devices 16 to 31."""
         return self._second_request.source_id[7]
 
-    def _finish(self, m, decision):
+    def _finish(self, m, decision, ends, prefetch):
         """Hand results and what may be cached on."""
         second, results, tables, pages = self._second, self._results, self._tables, self._pages
         request = self._second_request
@@ -551,7 +562,8 @@ class Walker(wiring.Component):
         m.d.comb += space.eq(Mux(second.is_table, tables.space.as_value(), self._second_space.as_value()))
         first = (space.mode == TranslationMode.FIRST_STAGE) | (space.mode == TranslationMode.NESTED)
         m.d.comb += [
-            results.finish.eq(does(decision, Action.GRANT) | does(decision, Action.FAULT)),
+            results.finish.eq(ends),
+            results.prefetch.eq(prefetch),
             results.slot.eq(second.slot),
             results.request.eq(request),
             results.decision.eq(decision),
@@ -607,6 +619,10 @@ class Walker(wiring.Component):
         wiring.connect(m, self._results.iotlb_fill, wiring.flipped(self.iotlb_fill))
         if structure_shapes(self.cfg):
             wiring.connect(m, self._results.structure_fill, wiring.flipped(self.structure_fill))
+        if self.cfg.waiting_misses:
+            m.d.comb += self.status.slot.eq(self._free)
+            for name in ("freed", "freed_slot", "fills", "filled"):
+                m.d.comb += self.status[name].eq(getattr(self._results, name))
         with m.If(self._results.freed):
             m.d.sync += self._in_use.bit_select(self._results.freed_slot, 1).eq(0)
         m.d.sync += self.walks.eq(self.walks + self.started - self._results.freed)

@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 from random import Random
 
+import pytest
+
 from nestwalk.bus.translation import Access, AddressType, PageSize
 from nestwalk.config import CacheShape, preset
 from nestwalk.formats.fault import FaultReason
@@ -21,6 +23,10 @@ CFG = preset("FORMAL").replace(
     structure_cache_1=CacheShape(sets=4, ways=1),
     structure_cache_2=CacheShape(sets=4, ways=2),
 )
+ASIDE = CFG.replace(waiting_misses=64, walk_slots=4)
+"""With misses that wait aside."""
+AHEAD = ASIDE.replace(prefetch_streams=4, walk_slots=16)
+"""And with prefetches."""
 DEVICES = [0x100, 0x208, 0x310]
 PASIDS = [None, 5]
 KNOWN_PAGES = [0, 1, 2, 3]
@@ -82,12 +88,19 @@ async def fill_caches(ctx, dut: LookupPipeline):
 
 @dataclass
 class Flight:
-    """A request under way and what must become of it: ``outcome`` is "hit", "bypass", "walk" or "must walk"."""
+    """A request under way and what must become of it: ``outcome`` is "hit", "bypass", "walk" or "must walk".
+
+    It must not be answered under a root pointer that was replaced before ``root_since``.
+    """
 
     request: dict
     root: dict
     accepted: int
     outcome: str
+    root_since: int = 0
+
+    def __post_init__(self):
+        self.root_since = self.accepted
 
     def response(self) -> dict:
         address = self.request["address"]
@@ -123,11 +136,10 @@ class Flight:
         return known
 
 
-def random_request(rng: Random, tag: int) -> tuple[dict, str]:
+def random_request(rng: Random) -> tuple[dict, str]:
     """A request with enabled translation and its outcome."""
     pasid = rng.choice(PASIDS)
     request = {
-        "tag": tag,
         "source_id": rng.choice(DEVICES),
         "pasid_valid": pasid is not None,
         "pasid": rng.getrandbits(20) if pasid is None else pasid,
@@ -154,6 +166,40 @@ def random_request(rng: Random, tag: int) -> tuple[dict, str]:
     return request, outcome
 
 
+def page_after_page(rng: Random) -> list[tuple[dict, str]]:
+    """Some requests to each of the known pages, the last one first; those to the first page miss."""
+    request = {"source_id": rng.choice(DEVICES), "pasid_valid": 0, "access": Access.READ, "privileged": 0, "execute": 0}
+    hits = [(request | {"address": page << 12}, "hit") for page in reversed(KNOWN_PAGES[1:]) for _ in range(8)]
+    return hits + [(request | {"address": 0, "access": Access.WRITE}, "walk") for _ in range(2)]
+
+
+class Walks:
+    """Stands in for the walker where misses wait aside: which slots are taken, and what they walk for."""
+
+    def __init__(self, dut: LookupPipeline, rng: Random):
+        self._dut, self._rng = dut, rng
+        self._slots: list[tuple | None] = [None] * dut.cfg.walk_slots
+        self._free = 0
+        self.beside_equal = 0
+
+    def offer(self, ctx, stall: float) -> bool:
+        """Drive the status of this cycle; whether a walk could start."""
+        free = [slot for slot, walk in enumerate(self._slots) if walk is None]
+        ending = self._rng.choice([slot for slot, walk in enumerate(self._slots) if walk] or [None])
+        ending = ending if self._rng.random() < 0.2 * (1 - stall) else None
+        self._free = self._rng.choice(free) if free else 0
+        status = {"slot": self._free, "freed": ending is not None, "freed_slot": ending or 0}
+        ctx.set(self._dut.status, status | {"fills": self._rng.randrange(3), "filled": 0})
+        if ending is not None:
+            self._slots[ending] = None
+        return bool(free)
+
+    def start(self, request):
+        page = (request.source_id, request.pasid_valid, request.pasid_valid and request.pasid, request.address >> 12)
+        self.beside_equal += page in self._slots
+        self._slots[self._free] = page
+
+
 class Soak:
     """Random requests under random back-pressure, with ``forget`` and ``mark``."""
 
@@ -166,18 +212,26 @@ class Soak:
         self.mark = -2
         self.drained_cycles = 0
         self.lookups = self.hits = 0
+        self.roots: list[tuple[int, dict]] = []
+        self.walks = Walks(dut, rng) if dut.cfg.waiting_misses else None
 
     async def run(self, ctx, requests: int):
         dut, rng = self.dut, self.rng
-        offered, tag, stall = None, 0, 0.5
+        offered, tag, stall, root = None, 0, 0.5, root_pointer(0, True)
+        sweep = []
         while tag < requests or offered or self.flights:
             if not self.now % 200:
                 stall = rng.choice([0.0, 0.2, 0.9, 0.99]) if tag < requests else 0.0
             if not offered and tag < requests and rng.random() < 0.9:
-                offered = random_request(rng, tag)
+                offered = sweep.pop() if sweep else random_request(rng)
+                offered[0]["tag"] = tag
                 tag += 1
                 ctx.set(dut.request.payload, offered[0])
-            root = root_pointer(rng.randrange(1 << 10), rng.random() < 0.9)
+            if not self.now or rng.random() < 0.02:
+                root = root_pointer(rng.randrange(1 << 10), rng.random() < 0.7)
+                self.roots.append((self.now, root))
+            if rng.random() < 0.02:
+                sweep = page_after_page(rng)
             mark = rng.random() < 0.03
             forgets = [name for name in self.forgets if rng.random() < 0.03]
             ctx.set(dut.request.valid, offered is not None)
@@ -186,13 +240,14 @@ class Soak:
             ctx.set(dut.forget_configuration, "configuration" in forgets)
             ctx.set(dut.forget_structures, "structures" in forgets)
             ctx.set(dut.response.ready, rng.random() >= stall)
-            ctx.set(dut.miss.ready, rng.random() >= stall)
+            room = self.walks.offer(ctx, stall) if self.walks else True
+            ctx.set(dut.miss.ready, room and rng.random() >= stall)
             samples = [getattr(port, name) for port in (dut.request, dut.response, dut.miss) for name in HANDSHAKE]
             _clk, _rst, drained, lookup, hit, *values = await ctx.tick().sample(
                 dut.drained, dut.iotlb_lookup, dut.iotlb_hit, *samples
             )
             accepted, answered, missed = (values[3 * n] and values[3 * n + 1] for n in range(3))
-            self.check_drained(drained)
+            self.check_drained(drained, root)
             if answered:
                 self.check_response(values[5])
             if missed:
@@ -210,27 +265,44 @@ class Soak:
             self.hits += hit
             self.now += 1
 
-    def check_drained(self, drained):
+    def check_drained(self, drained, root):
         if drained:
             self.drained_cycles += 1
             assert self.now > self.mark + 1
             late = [flight for flight in self.flights.values() if flight.accepted <= self.mark]
             assert not any(flight.outcome in ("hit", "bypass") for flight in late)
+            # None may be answered from the tables of a root pointer that is gone.
+            if not self.walks:
+                assert all(flight.root == root for flight in late)
+            for flight in late:
+                flight.root_since = self.now
+
+    def roots_of(self, flight) -> list[dict]:
+        """The root pointers that a request may go by: who waits aside goes by the one of its last look-up."""
+        if not self.walks:
+            return [flight.root]
+        since = max(time for time, _root in self.roots if time <= flight.root_since)
+        return [root for time, root in self.roots if time >= since]
 
     def check_response(self, response):
         flight = self.flights.pop(response.tag)
-        assert flight.outcome in ("hit", "bypass"), flight
+        if flight.outcome in ("walk", "must walk") and not all(root["enabled"] for root in self.roots_of(flight)):
+            flight.outcome = "disabled aside"
+        assert flight.outcome in ("hit", "bypass", "disabled aside"), flight
         assert {name: response[name] for name in flight.response()} == flight.response()
         assert response.page_size == PageSize.SIZE_4K
         assert response.fault == FaultReason.NONE
         self.outcomes[flight.outcome] += 1
 
     def check_miss(self, miss):
+        if self.dut.cfg.prefetch_streams and miss.lookup.prefetch:
+            self.check_prefetch(miss.lookup.request)
+            return
         flight = self.flights.pop(miss.lookup.request.tag)
         assert flight.outcome in ("walk", "must walk"), flight
         lookup, known = miss.lookup, miss.known
         assert {name: lookup.request[name] for name in flight.request} == flight.request
-        assert {name: lookup.root_pointer[name] for name in flight.root} == flight.root
+        assert {name: lookup.root_pointer[name] for name in flight.root} in self.roots_of(flight)
         found = {}
         if known.space_hit:
             found["space"] = lookup.configuration.space.domain_id
@@ -242,7 +314,12 @@ class Soak:
         for name, what in (("configuration", {"context", "space"}), ("structures", {"hint"})):
             if any(flight.accepted <= forget < self.now for forget in self.forgets[name]):
                 lost |= what
-        assert found == flight.visible(lost), flight
+        if self.walks:
+            # Whoever has waited aside was looked up later than accepted.
+            assert found in [flight.visible(lost - kept) for kept in (set(), {"context", "space"}, {"hint"}, lost)]
+            self.walks.start(lookup.request)
+        else:
+            assert found == flight.visible(lost), flight
         self.outcomes[flight.outcome] += 1
         for name in ("context", "space", "hint"):
             self.outcomes[f"known {name}"] += name in found
@@ -251,19 +328,33 @@ class Soak:
                 set()
             )
 
+    def check_prefetch(self, request):
+        """A page after those that requests of this requester go to."""
+        assert self.walks
+        assert request.source_id in DEVICES
+        assert request.pasid == (5 if request.pasid_valid else 0)
+        assert 0 < (request.address >> 12) % (1 << 32) <= 4 + AHEAD.prefetch_pages
+        assert request.address % (1 << 12) == 0
+        assert request.access == Access.READ
+        self.outcomes["prefetch"] += 1
+        self.walks.start(request)
+
 
 HANDSHAKE = ("valid", "ready", "payload")
 
 
-def test_random_requests(rng):
-    dut = LookupPipeline(CFG)
+@pytest.mark.parametrize("cfg", [CFG, ASIDE, AHEAD], ids=["in line", "aside", "ahead"])
+def test_random_requests(cfg, rng):
+    dut = LookupPipeline(cfg)
     soak = Soak(dut, rng)
 
     async def testbench(ctx):
         await fill_caches(ctx, dut)
         await soak.run(ctx, 1500)
+        ctx.set(dut.mark, 1)
+        await ctx.tick()
         ctx.set(dut.mark, 0)
-        await ctx.tick().repeat(4)
+        await ctx.tick().repeat(20)
         assert ctx.get(dut.drained)
 
     simulate(dut, testbench)
@@ -271,14 +362,58 @@ def test_random_requests(rng):
     kinds = {"hit", "bypass", "walk", "must walk"}
     kinds |= {f"{what} {name}" for what in ("known", "forgotten") for name in ("context", "space", "hint")}
     kinds |= {"hidden context", "hidden hint"}
+    kinds |= {"disabled aside"} if cfg.waiting_misses else set()
+    kinds |= {"prefetch"} if cfg.prefetch_streams else set()
     assert kinds == {name for name, count in outcomes.items() if count}
     assert soak.drained_cycles > soak.now // 50
     assert soak.hits == outcomes["hit"]
-    assert soak.lookups == outcomes["hit"] + outcomes["walk"] + outcomes["must walk"]
+    assert soak.lookups == sum(outcomes[name] for name in ("hit", "walk", "must walk", "disabled aside"))
+    if soak.walks:
+        # Only those that wait no second time, or may not wait.
+        assert soak.walks.beside_equal < (outcomes["walk"] + outcomes["must walk"]) // 3
 
 
-def test_one_hit_each_cycle_at_constant_latency(rng):
-    dut = LookupPipeline(CFG)
+def test_misses_that_wait_aside_hold_up_no_hits():
+    """A flood of misses to a walker that takes none: hits go on, and the misses come in their order."""
+    dut = LookupPipeline(ASIDE)
+    misses = 40
+
+    async def testbench(ctx):
+        await fill_caches(ctx, dut)
+        ctx.set(dut.root_pointer, root_pointer(1))
+        ctx.set(dut.response.ready, 1)
+        ctx.set(dut.request.valid, 1)
+        for number in range(misses):
+            fields = {"tag": number, "source_id": DEVICES[0], "address": (1 + number) << 30}
+            ctx.set(dut.request.payload, fields)
+            await ctx.tick().until(dut.request.ready)
+        accepted = 0
+        for _ in range(100):
+            ctx.set(dut.request.payload, {"tag": misses + accepted, "source_id": DEVICES[0], "address": 0x1000})
+            accepted += (await ctx.tick().sample(dut.request.ready))[2]
+        ctx.set(dut.request.valid, 0)
+        assert accepted > 90
+        ctx.set(dut.miss.ready, 1)
+        order, slot = [], 0
+        for _ in range(2000):
+            # Each walk ends as soon as it has begun.
+            ctx.set(dut.status, {"slot": slot})
+            _clk, _rst, valid, tag = await ctx.tick().sample(dut.miss.valid, dut.miss.payload.lookup.request.tag)
+            if valid:
+                order.append(tag)
+                ctx.set(dut.miss.ready, 0)
+                ctx.set(dut.status, {"slot": slot, "freed": 1, "freed_slot": slot})
+                await ctx.tick()
+                ctx.set(dut.miss.ready, 1)
+                slot = (slot + 1) % ASIDE.walk_slots
+        assert order == list(range(misses))
+
+    simulate(dut, testbench)
+
+
+@pytest.mark.parametrize("cfg", [CFG, ASIDE], ids=["in line", "aside"])
+def test_one_hit_each_cycle_at_constant_latency(cfg, rng):
+    dut = LookupPipeline(cfg)
     count = 100
     accepted: dict[int, int] = {}
     answered: dict[int, int] = {}
