@@ -39,7 +39,7 @@ class Walks:
         self.last: dict[int, int] = {}
         self.planned: tuple[int, int] | None = None
         self.under_way: dict[int, deque[list[tuple[int, bool]]]] = defaultdict(deque)
-        self.failing = set(rng.sample(LINES, 2))
+        self.failing = set(rng.sample(LINES[2:], 2))
         self.distrusted: set[int] = set()
         self.counts: Counter[str] = Counter()
 
@@ -51,7 +51,7 @@ class Walks:
         signals = (dut.read.valid, dut.request.valid, dut.request.ready, dut.request.payload, dut.data.valid)
         signals += (dut.data.payload, dut.shown, dut.hit.valid, dut.hit.ready, dut.hit.payload)
         signals += (dut.flush, dut.looked_up, dut.found, dut.filled)
-        while self.counts["answers"] < 700:
+        while self.counts["answers"] < 1500:
             self.drive_read(ctx)
             self.drive_data(ctx)
             flush = self.flushes and rng.random() < 0.01
@@ -147,8 +147,9 @@ def test_entries_come_from_memory_or_from_lines(lines, flushes, rng):
     walks = Walks(CFG.replace(line_buffer_lines=lines), rng, flushes=flushes)
     simulate(walks.dut, walks.run)
     counts = walks.counts
-    print(dict(counts))
-    assert counts["line"] == counts["found"] > 50
+    # The last one may still wait to be taken.
+    assert counts["found"] - 1 <= counts["line"] <= counts["found"]
+    assert counts["found"] > 50
     assert counts["memory"] <= counts["reads"] <= counts["memory"] + walks.cfg.walk_slots
     assert counts["looked up"] > counts["found"]
     assert counts["filled"] > 5
