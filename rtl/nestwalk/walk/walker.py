@@ -228,6 +228,7 @@ class Walker(wiring.Component):
             m.d.comb += self._guests.key.eq(step.guest_key)
         if self.cfg.line_buffer_lines:
             m.d.comb += [
+                reads.candidate_valid.eq(event.is_table | event.is_page),
                 reads.candidate.eq(step.candidate),
                 reads.candidate_second.eq(step.candidate_second),
                 reads.flush.eq(self.overtake),

@@ -50,7 +50,7 @@ class Walks:
         dut, rng = self.dut, self.rng
         signals = (dut.read.valid, dut.request.valid, dut.request.ready, dut.request.payload, dut.data.valid)
         signals += (dut.data.payload, dut.shown, dut.hit.valid, dut.hit.ready, dut.hit.payload)
-        signals += (dut.flush, dut.looked_up, dut.found, dut.filled)
+        signals += (dut.flush, dut.looked_up, dut.found, dut.filled, dut.waited)
         while self.counts["answers"] < 1500:
             self.drive_read(ctx)
             self.drive_data(ctx)
@@ -72,7 +72,7 @@ class Walks:
                 self.check_answer(entry.slot, entry.value, failed=False, kind="line")
             if flush:
                 self.flushed = self.content
-            for name, pulse in zip(("looked up", "found", "filled"), pulses[1:], strict=True):
+            for name, pulse in zip(("looked up", "found", "filled", "waited"), pulses[1:], strict=True):
                 self.counts[name] += pulse
 
     def drive_read(self, ctx):
@@ -99,6 +99,7 @@ class Walks:
         ctx.set(dut.candidate_second, address >> 12 == PAGES[1] >> 12)
         idle = set(range(self.cfg.walk_slots)) - self.asked.keys()
         self.planned = (rng.choice(sorted(idle)), address) if idle and rng.random() < 0.15 else None
+        ctx.set(dut.candidate_valid, self.planned is not None or rng.random() < 0.5)
 
     def accept(self, request):
         """Memory takes a read: of the entry alone, or of its line from the entry on."""
@@ -152,4 +153,5 @@ def test_entries_come_from_memory_or_from_lines(lines, flushes, rng):
     assert counts["found"] > 50
     assert counts["memory"] <= counts["reads"] <= counts["memory"] + walks.cfg.walk_slots
     assert counts["looked up"] > counts["found"]
+    assert counts["waited"] > 20
     assert counts["filled"] > 5
