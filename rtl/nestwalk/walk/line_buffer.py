@@ -153,6 +153,10 @@ class LineBuffer(wiring.Component):
         m.submodules.lower, m.submodules.upper = self._halves
         self._valid = Signal(self._lines)
         self._arriving, self._stale, self._under_way = Signal(slots), Signal(slots), Signal(slots)
+        # The latest read that missed, and whether it takes a place, one cycle later.
+        self._takes, self._slot_of_miss = Signal(), Signal(range(slots), reset_less=True)
+        self._place_of_miss = Signal(self._index_bits, reset_less=True)
+        self._line_of_miss = Signal(self.cfg.haw - LOG2_LINE, reset_less=True)
         self._offer_again(m)
         self._look_up(m)
         self._join(m)
@@ -244,10 +248,15 @@ class LineBuffer(wiring.Component):
 
     def _join(self, m: Module):
         """Wait for a line that another slot reads, but not a second time."""
-        owner, awaited = self._row.owner, self._awaited.write_port()
+        owner, awaited, latest = Signal(range(self.cfg.walk_slots)), self._awaited.write_port(), Signal()
+        joins = Signal()
         arrives = self._under_way.bit_select(owner, 1) & ~self._stale.bit_select(owner, 1) & ~self._was_valid
         m.d.comb += [
-            self.waited.eq(self.looked_up & self._same & arrives & ~self.flush),
+            # The row of the place that was taken last may have been read too early.
+            latest.eq((self._line_of_miss == self._address[LOG2_LINE - 3 :]) & (self._place_of_miss == self._place)),
+            owner.eq(Mux(latest, self._slot_of_miss, self._row.owner)),
+            joins.eq((latest & self._takes) | ((latest | self._same) & arrives)),
+            self.waited.eq(self.looked_up & joins & ~self.found & ~self.flush),
             awaited.addr.eq(self._asker),
             awaited.data.place.eq(self._place),
             awaited.data.owner.eq(owner),
@@ -301,21 +310,19 @@ class LineBuffer(wiring.Component):
         cfg = self.cfg
         slots = range(cfg.walk_slots)
         missed, was_valid, took = Signal(), Signal(), Signal()
-        slot, place = Signal(slots, reset_less=True), Signal(self._index_bits, reset_less=True)
-        address = Signal(cfg.haw - 3, reset_less=True)
+        slot, place, line, first = self._slot_of_miss, self._place_of_miss, self._line_of_miss, Signal(2)
         m.submodules.owners = owners = memory.Memory(shape=slots, depth=self._lines, init=[])
         m.submodules.places = places = memory.Memory(shape=self._index_bits + 2, depth=cfg.walk_slots, init=[])
         owner, owns, starts = owners.read_port(domain="comb"), owners.write_port(), places.write_port()
         tag = self._tags.write_port()
-        takes, evicts = Signal(), Signal()
-        m.d.sync += [
-            missed.eq(self._missed),
-            slot.eq(self._asker),
-            place.eq(self._place),
-            address.eq(self._address),
-            was_valid.eq(self._was_valid),
-            took.eq(takes),
-        ]
+        takes, evicts = self._takes, Signal()
+        m.d.sync += [missed.eq(self._missed), was_valid.eq(self._was_valid), took.eq(takes)]
+        with m.If(self._missed):
+            m.d.sync += [
+                slot.eq(self._asker),
+                place.eq(self._place),
+                Cat(first, line).eq(self._address[1:]),
+            ]
         m.d.comb += [
             takes.eq(missed & ~self._arriving.bit_select(slot, 1)),
             # A place taken in the cycle before was valid until then.
@@ -324,10 +331,10 @@ class LineBuffer(wiring.Component):
             owns.addr.eq(place),
             owns.data.eq(slot),
             tag.addr.eq(place),
-            tag.data.tag.eq(address[LOG2_LINE - 3 :]),
+            tag.data.tag.eq(line),
             tag.data.owner.eq(slot),
             starts.addr.eq(slot),
-            starts.data.eq(Cat(address[1:3], place)),
+            starts.data.eq(Cat(first, place)),
             *(port.en.eq(takes) for port in (owns, tag, starts)),
         ]
         own, other = one_hot(m, slot, missed, len(slots)), one_hot(m, owner.data, evicts, len(slots))
@@ -340,7 +347,7 @@ class LineBuffer(wiring.Component):
                 m.d.sync += self._stale[number].eq(~takes)
             with m.Elif(other[number]):
                 m.d.sync += self._stale[number].eq(1)
-        self._takes, self._taken_place, self._place_of = takes, place, places.read_port(domain="comb")
+        self._place_of = places.read_port(domain="comb")
 
     def _arrive(self, m: Module):
         """Store the pieces of lines; the last one makes its line valid."""
@@ -391,7 +398,7 @@ class LineBuffer(wiring.Component):
         m.d.comb += [
             self.filled.eq(ended & ~self._stale.bit_select(whose, 1) & ~self._takes & ~self.flush),
             changes.eq(self._takes | self.filled),
-            place.eq(Mux(self._takes, self._taken_place, filled_place)),
+            place.eq(Mux(self._takes, self._place_of_miss, filled_place)),
         ]
         for line, change in enumerate(one_hot(m, place, changes, self._lines)):
             with m.If(change):
