@@ -459,12 +459,16 @@ class Walker(wiring.Component):
         ]
 
     def _read_lines(self, m, lines: LineBuffer, progress, reads_entry):
-        """Entries of level 1 may come from lines, except one that changed while its bits were to be set."""
+        """Entries of level 1 may come from lines, except one that changed while its bits were to be set.
+
+        What an overtaken walk reads may be no table any more once it has ended: no line is kept of that.
+        """
         first = progress.phase == Phase.FIRST_STAGE
         lowest = Mux(first, progress.first_level, progress.second_level) == 1
         changed = self._second.is_page & (self._before.phase == Phase.UPDATE)
+        overtaken = self._overtaken.bit_select(self._second.slot, 1)
         m.d.comb += [
-            lines.wanted.eq(reads_entry & lowest & ~changed),
+            lines.wanted.eq(reads_entry & lowest & ~changed & ~overtaken),
             lines.again.eq(self._pages.again),
             self.line_lookup.eq(lines.looked_up),
             self.line_hit.eq(lines.found),
