@@ -15,6 +15,7 @@ from ...builders import (
     replace_fields,
     second_stage_fields,
 )
+from ...builders.paging import LEAF_LEVEL
 from ...memory import PAGE_SIZE, Memory
 from ...model import Request, Structure, UnitState
 from ..cold_walk import ScatteredSpace
@@ -137,7 +138,7 @@ class Arena:
         Of the arena, which chooses its buses and domains.
 
     ``uses`` is the number of requesters, ``address`` that of the page, ``neighbour`` one in the same tables (None for
-    large pages); ``entries`` are the places on the walk by name.
+    large pages); ``entries`` are the places on the walk by name, ``leaf`` is that of the first or only stage.
     """
 
     def __init__(self, shape: Shape, space: HostSpace, root: int, random: Random, number: int):
@@ -147,6 +148,7 @@ class Arena:
         self._first_domain = 1 + number * USES
         self._forks: dict[str, tuple[_Fork, int]] = {}
         self.entries: dict[str, Entry] = {}
+        self.leaf = f"{'first' if shape.first else 'second'}_{LEAF_LEVEL[shape.size]}"
         levels = shape.first or shape.second
         last = (1 << 9 * levels + 11) // (2 * shape.size)
         self.address = (2 * random.randrange(1, last) + 1) * shape.size
@@ -291,7 +293,7 @@ class Arena:
     def _scalable_structures(self, old: dict[str, int], new: dict[str, int]) -> None:
         space, memory = self._space, self._memory
         moved = 0 if self.shape.first else DOMAINS
-        self._indices = self._random.sample(range(512), _TABLES)
+        self._indices = self._random.sample(range(1, 512), _TABLES)  # PASID 0 is that of requests without one
         self._tables = [_Page(space.new_pages(), space.new_pages()) for _ in range(_TABLES)]
         self._directory = _Page(space.new_pages(), space.new_pages())
         self._context = _Page(space.new_pages(), space.new_pages())

@@ -39,6 +39,8 @@ class Row(NamedTuple):
         No invalidation that covers the change covers less.
     removed : bool
         The entry is made not present; it leads elsewhere otherwise.
+    recycled : bool
+        The tables that it led to are then used for something else, without a further invalidation.
     """
 
     shape: Shape
@@ -46,11 +48,12 @@ class Row(NamedTuple):
     covering: str
     narrow: bool
     removed: bool = False
+    recycled: bool = False
 
     @property
     def name(self) -> str:
         """As in figures."""
-        kind = "_removed" if self.removed else ""
+        kind = "_removed" * self.removed + "_recycled" * self.recycled
         return f"{self.shape.name}.{self.target}{kind}.{self.covering}"
 
 
@@ -157,14 +160,16 @@ def _unrelated(arena: Arena, number: int) -> dict[str, list[Descriptor]]:
 def rows_of(arena: Arena, *, removed: bool) -> Iterator[Row]:
     """All rows of an arena's shape, those with ``removed`` entries too, which end in faults, or without.
 
-    Entries are removed under the narrowest invalidation.
+    Entries are removed under the narrowest invalidation; tables are recycled when a requester no longer leads to them.
     """
     for target in (*arena.entries, NOTHING):
         for number, name in enumerate(covering(arena, target, 0)):
             narrow = number == 0
             yield Row(arena.shape, target, name, narrow)
             if removed and narrow and target not in (NOTHING, "pasid_second"):
-                yield Row(arena.shape, target, name, narrow, True)
+                yield Row(arena.shape, target, name, narrow, removed=True)
+            if target == ("context" if arena.shape.legacy else "pasid"):
+                yield Row(arena.shape, target, name, narrow, recycled=True)
 
 
 def peer_of(shape: str, target: str) -> str:

@@ -20,7 +20,7 @@ from ...rtl.library import Hang
 from ...rtl.memory import MemoryTiming
 from ...rtl.records import REQUEST
 from ...rtl.unit import Bench
-from .arena import Arena, Shape, unit_state
+from .arena import Arena, Change, Shape, unit_state
 from .rows import NOTHING, Row, covering, rows_of
 
 __all__ = ["Found", "Job", "sweep_in_simulation"]
@@ -133,18 +133,26 @@ class _Walk(NamedTuple):
 
 
 class _Seat:
-    """An arena, a lane of requests, and the requesters that are left."""
+    """An arena, a lane of requests, and the requesters that are left.
+
+    ``changed`` is what the last timing has left changed, with what covers it. With recycled tables the changes are
+    ``detached`` and stay, and ``turned`` tells whether the leaf leads elsewhere.
+    """
 
     def __init__(self, arena: Arena, lane: int):
         self.arena, self.lane = arena, lane
         self.numbers: Iterator[int] = iter(range(arena.uses))
+        self.changed: tuple[Change, list[Descriptor]] | None = None
+        self.turned = False
+        self.detached: list[Change] = []
 
 
 class _Answers(NamedTuple):
-    """The golden model's answers before and after a change."""
+    """The golden model's answers before and after a change, and before it with a leaf that leads elsewhere."""
 
     old: Result
     new: Result
+    turned: Result
 
 
 class _Ground:
@@ -207,7 +215,8 @@ class _Sweep:
     # --- one row
 
     def _timings(self, row: Row, walks: dict[tuple[int, bool], _Walk]) -> list[Timing]:
-        """All timings of a row, or what is drawn of them; removed entries and warm caches are for the least latency."""
+        """All timings of a row, or what is drawn of them, in random order; removed entries and warm caches are for the
+        least latency."""
         timings = []
         for (latency, warm), walk in walks.items():
             if latency == LATENCIES[0] or not (warm or row.removed):
@@ -215,23 +224,22 @@ class _Sweep:
                 if latency > LATENCIES[0] and not row.narrow:
                     delays = delays[self.random.randrange(THINNED) :: THINNED]
                 timings += [Timing(latency, warm, delay) for delay in delays]
-        if self.job.sample >= 1:
-            return timings
-        return self.random.sample(timings, max(1, round(self.job.sample * len(timings))))
+        count = len(timings) if self.job.sample >= 1 else max(1, round(self.job.sample * len(timings)))
+        return self.random.sample(timings, count)
 
     async def _race(self, ground: _Ground, row: Row, found: Found, walks: dict[tuple[int, bool], _Walk]) -> None:
         timings = self._timings(row, walks)
-        answers = [self._golden(ground, seat.arena, row) for seat in ground.seats]
+        # The invalidations of another seat would hide what recycled tables have left behind.
+        seats = [(seat, self._golden(ground, seat.arena, row)) for seat in ground.seats[: 1 if row.recycled else None]]
         for latency in LATENCIES:
             self.bench.memory.timing = MemoryTiming(latency=latency)
             self._set_limit(20 * walks[latency, False].cycles + 10_000)
             todo = iter([timing for timing in timings if timing.latency == latency])
-            tasks = [
-                cocotb.start_soon(self._serve(seat, row, todo, expected, found))
-                for seat, expected in zip(ground.seats, answers, strict=True)
-            ]
+            tasks = [cocotb.start_soon(self._serve(seat, row, todo, expected, found)) for seat, expected in seats]
             for task in tasks:
                 await task
+        for seat, _ in seats:
+            await self._settle(seat)
 
     async def _serve(self, seat: _Seat, row: Row, todo: Iterable[Timing], expected: _Answers, found: Found) -> None:
         for timing in todo:
@@ -243,27 +251,61 @@ class _Sweep:
         No other invalidation is under way as long as the request is, lest one hide what another lacks.
         """
         bench, arena = self.bench, seat.arena
-        number = await self._fresh(seat)
+        number, heir = await self._fresh(seat), await self._fresh(seat) if row.recycled else 0
         request = self._requests(arena, number)
-        if timing.warm:
-            await bench.translate(self._requests(arena, number, arena.neighbour), seat.lane)
         change = None if row.target == NOTHING else arena.change(row.target, number, removed=row.removed)
         async with self._racing:
+            await self._undo(seat)
+            if timing.warm:
+                await bench.translate(self._requests(arena, number, arena.neighbour), seat.lane)
             batch = bench.submit(np.repeat(request, 2) if timing.warm else request, seat.lane)
             await bench.cycles(timing.delay)
             if change is not None:
                 bench.memory.write(change.address, change.new)
             begun = bench.now()
             visible = await self._queue.submit(self._descriptors(arena, row, number), self._limit)
-            anew = bench.submit(request, seat.lane)
+            anew = [] if row.recycled else [bench.submit(request, seat.lane)]
             met_late = batch.answered < len(batch.answers)
             met = await batch
             after = [await bench.translate(request, seat.lane)] if met_late else []
-        after += [await anew, await bench.translate(request, seat.lane)]
-        if change is not None:
-            bench.memory.write(change.address, change.old)
+            if change is not None and row.recycled:
+                seat.detached.append(change)
+                expected = await self._recycle(seat, row, timing, expected, found, heir)
+        after += [await batch for batch in anew]
+        after.append(await bench.translate(request, seat.lane))
+        if change is not None and not row.recycled:
+            seat.changed = change, covering(arena, row.target, number)[row.covering]
         self._judge(row, timing, expected, (met, np.concatenate(after)), found)
         found.longest_wait = max(found.longest_wait, visible - begun)
+
+    async def _undo(self, seat: _Seat) -> None:
+        """Take the last change back, and cover that too: other requesters share the tables."""
+        if seat.changed is not None:
+            change, descriptors = seat.changed
+            seat.changed = None
+            self.bench.memory.write(change.address, change.old)
+            await self._queue.submit(descriptors, self._limit)
+
+    async def _recycle(
+        self, seat: _Seat, row: Row, timing: Timing, expected: _Answers, found: Found, heir: int
+    ) -> _Answers:
+        """Let the leaf lead elsewhere, now that nothing leads to it, and invalidate nothing; a new requester finds it
+        so, and goes too. What the request in flight may have met."""
+        bench, arena = self.bench, seat.arena
+        leaf, met, now = arena.change(arena.leaf, 0), expected.old, expected.turned
+        if seat.turned:
+            met, now = now, met
+        bench.memory.write(leaf.address, leaf.old if seat.turned else leaf.new)
+        seat.turned = not seat.turned
+        answers = await bench.translate(self._requests(arena, heir), seat.lane)
+        if not self._is(answers[0], now):
+            found.stale += 1
+            found.blame(f"{row.name} {timing}: whose tables these are now {_shown(answers)}, not {now[:6]}")
+        change = arena.change(row.target, heir)
+        seat.detached.append(change)
+        bench.memory.write(change.address, change.new)
+        await self._queue.submit(covering(arena, row.target, heir)[row.covering], self._limit)
+        return expected._replace(old=met)
 
     def _descriptors(self, arena: Arena, row: Row, number: int) -> list[Descriptor]:
         if self.job.uncovered:
@@ -281,16 +323,24 @@ class _Sweep:
         found.old += sum(of_old and not of_new for of_old, of_new in zip(old, new, strict=True))
         if not all(of_old or of_new for of_old, of_new in zip(old, new, strict=True)):
             found.mixed += 1
-            found.blame(f"{row.name} {timing}: in flight {met}, not {expected}")
+            found.blame(f"{row.name} {timing}: in flight {_shown(met)}, not {expected.old[:6]} or {expected.new[:6]}")
         if not all(self._is(answer, expected.new) for answer in after):
             found.stale += 1
-            found.blame(f"{row.name} {timing}: afterwards {after}, not {expected.new}")
+            found.blame(f"{row.name} {timing}: afterwards {_shown(after)}, not {expected.new[:6]}")
 
     def _is(self, answer: np.void, result: Result) -> bool:
         if not result.granted:
             return bool(not answer["granted"] and answer["fault"] == result.fault)
         size = not self.job.faults or answer["page_size"] == result.page_size
         return bool(answer["granted"] and answer["address"] == result.address and size)
+
+    async def _settle(self, seat: _Seat) -> None:
+        """Leave an arena as it was, with nothing cached."""
+        await self._undo(seat)
+        if seat.turned:
+            change, seat.turned = seat.arena.change(seat.arena.leaf, 0), False
+            self.bench.memory.write(change.address, change.old)
+        seat.numbers = iter(())
 
     # --- what rows have in common
 
@@ -305,6 +355,9 @@ class _Sweep:
                 await self._queue.submit(everything, self._limit)
             seat.numbers = iter(range(seat.arena.uses))
             number = next(seat.numbers)
+            for change in seat.detached:
+                self.bench.memory.write(change.address, change.old)
+            seat.detached.clear()
         return number
 
     def _requests(self, arena: Arena, number: int, address: int | None = None) -> np.ndarray:
@@ -322,14 +375,18 @@ class _Sweep:
         """The model's answers; every requester of an arena has the same."""
         old = self._translate(ground, arena)
         if row.target == NOTHING:
-            return _Answers(old, old)
+            return _Answers(old, old, old)
         change = arena.change(row.target, 0, removed=row.removed)
         self.memory.write(change.address, change.new)
         new = self._translate(ground, arena)
         self.memory.write(change.address, change.old)
         if not old.granted or new.granted == row.removed or new[:6] == old[:6]:
             raise ValueError(f"{row.name} changes nothing that can be seen: {old[:6]}, {new[:6]}")
-        return _Answers(old, new)
+        leaf = arena.change(arena.leaf, 0)
+        self.memory.write(leaf.address, leaf.new)
+        turned = self._translate(ground, arena)
+        self.memory.write(leaf.address, leaf.old)
+        return _Answers(old, new, turned)
 
     def _translate(self, ground: _Ground, arena: Arena) -> Result:
         return translate(self.memory, ground.state, self.job.model, arena.request(0), updating=False)
@@ -355,6 +412,15 @@ class _Sweep:
     def _set_limit(self, cycles: int) -> None:
         self._limit = cycles
         self.bench.set_hang_limit(cycles)
+
+
+def _shown(answers: np.ndarray) -> str:
+    """Answers for people."""
+    columns = ["granted", "address", "page_size", "fault", "accept_cycle", "response_cycle"]
+    return ", ".join(
+        f"{f'{address:#x} of {size:#x}' if granted else f'fault {fault:02x}h'} from {accepted} to {answered}"
+        for granted, address, size, fault, accepted, answered in answers[columns].tolist()
+    )
 
 
 async def sweep_in_simulation(bench: Bench, job: Job) -> tuple[dict[str, Found], str | None]:
