@@ -6,8 +6,9 @@ from functools import reduce
 from amaranth.hdl import C, Cat, Mux, Value
 
 from ..bus.translation import PageSize
+from ..formats.first_stage import FirstStageEntry
 
-__all__ = ["above_top_level", "index", "leaf_size", "one_of", "page_address", "top_level"]
+__all__ = ["above_top_level", "first_stage_page", "index", "leaf_size", "one_of", "page_address", "top_level"]
 
 
 def one_of(choices: list[tuple[Value, Value]]) -> Value:
@@ -44,6 +45,13 @@ def page_address(page: Value, address: Value, level: Value) -> Value:
     middle = Mux(level == 1, page[:9], address[12:21])
     upper = Mux(level == 3, address[21:30], page[9:18])
     return Cat(address[:12], middle, upper, page[18:])
+
+
+def first_stage_page(value: Value, level: Value, address: Value) -> Value:
+    """The 4 KiB page that a first-stage entry leads to, straight from its bits: on its way are hashes."""
+    page, large = value[12:52], FirstStageEntry(value).ps
+    of_1g, of_2m = large & (level == 3), large & (level == 2)
+    return Cat(Mux(of_1g | of_2m, address[12:21], page[:9]), Mux(of_1g, address[21:30], page[9:18]), page[18:])
 
 
 assert [PageSize.SIZE_4K.value, PageSize.SIZE_2M.value, PageSize.SIZE_1G.value] == [0, 1, 2]

@@ -41,24 +41,25 @@ class GuestAnswer(data.StructLayout):
         return Cat(answer.read, answer.write, C(0, 5), large, C(0, 4), answer.target)
 
 
-def guest_fill(m: Module, fill: data.View, before: data.View, address: Value, decision: data.View, space: data.View):
-    """Set ``fill`` to what a step of a nested walk found for guest-physical ``address``; the value says if anything.
+def guest_fill(m: Module, fill: data.View, before: data.View, decision: data.View) -> Value:
+    """Set ``fill`` to what a step of a nested walk found for a guest-physical address; the value says if anything.
 
-    Found is the leaf of a first-stage table, or one of the lower second-stage tables. ``before`` is the `Progress`
+    Found is the leaf of a first-stage table, or one of the lower second-stage tables. ``before`` is the `SlotState`
     that the step began with.
     """
-    after = decision.progress
-    into_table = before.phase == Phase.SECOND_STAGE_TABLE
-    second = into_table | (before.phase == Phase.SECOND_STAGE_FINAL)
+    after, space, page = decision.progress, before.space, before.address[12:]
+    into_table = before.progress.phase == Phase.SECOND_STAGE_TABLE
+    second = into_table | (before.progress.phase == Phase.SECOND_STAGE_FINAL)
     leaf = into_table & (after.phase == Phase.FIRST_STAGE)
-    low = (before.second_level == 2) | (before.second_level == 3)  # the table that is read next
-    size = leaf_size(before.second_level)
+    level = before.progress.second_level
+    low = (level == 2) | (level == 3)  # the table that is read next
+    size = leaf_size(level)
     small, large = decision.address[12:21], decision.address[21:30]
     not_small, huge = leaf & (size != 0), leaf & size[1]
     m.d.comb += [
         fill.level.eq(Mux(leaf, 0, after.second_level)),
         fill.domain_id.eq(space.domain_id),
-        fill.page.eq(address[12:]),
+        fill.page.eq(page),
         fill.read.eq(after.second_read),
         fill.write.eq(after.second_write),
         Value.cast(fill.size).eq(size),

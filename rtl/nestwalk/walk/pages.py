@@ -12,7 +12,7 @@ from ..formats.first_stage import FirstStageEntry
 from ..formats.pasid import TranslationMode
 from ..formats.second_stage import SecondStageEntry
 from ..lookup.configuration import AddressSpace
-from .address import leaf_size, one_of, page_address, top_level
+from .address import first_stage_page, leaf_size, one_of, page_address, top_level
 from .first_fault import first_fault
 from .gates import INTERRUPT_PAGES
 from .state import Action, Decision, Phase, Progress, does
@@ -226,7 +226,7 @@ class PageStep(wiring.Component):
             leaf.eq(Mux(is_first, first.is_leaf(level), second.is_leaf(level))),
             target.eq(Mux(leaf, output, Cat(C(0, 3), next_index, page))),
             self.target_second.eq(final | ((progress.phase == Phase.SECOND_STAGE_TABLE) & ~leaf)),
-            self.guest_page.eq(self._guest_page(first)),
+            self.guest_page.eq(first_stage_page(self.value, progress.first_level, request.address)[: cfg.page_bits]),
         ]
         m.d.sync += [
             seen.valid.eq(self.valid),
@@ -243,13 +243,6 @@ class PageStep(wiring.Component):
             seen.value.eq(Mux(is_first | updated, self.value, self.leaf)),
         ]
         self._judge(m, level, leaf, beyond & nested)
-
-    def _guest_page(self, entry) -> Value:
-        """The page that a first-stage entry leads to, straight from its bits: on its way are hashes."""
-        level, address, page = self.progress.first_level, self.request.address, self.value[12 : self.cfg.haw]
-        of_1g = entry.ps & (level == 3)
-        of_2m = entry.ps & (level == 2)
-        return Cat(Mux(of_1g | of_2m, address[12:21], page[:9]), Mux(of_1g, address[21:30], page[9:18]), page[18:])
 
     def _judge(self, m, level, leaf, beyond):
         """First cycle, too: which faults there are, and what follows if there are none."""
