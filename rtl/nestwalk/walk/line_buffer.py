@@ -79,7 +79,7 @@ class LineBuffer(wiring.Component):
     while the step looks at the entry before, compared while it decides, and a hit then takes its read back from the
     queue. A read that misses brings its whole line. The line becomes valid one cycle after its last piece, unless a
     piece failed, ``flush`` was high or another read took its place meanwhile. The line of a slot whose former line is
-    still arriving is not kept.
+    still arriving is not kept, nor is what an overtaken walk reads: when that has ended it may be no table any more.
 
     A read whose line another slot is reading waits for that and is looked up once more, in a cycle without a candidate;
     if the line has not become valid it goes to memory after all.
@@ -113,6 +113,8 @@ class LineBuffer(wiring.Component):
         In the same cycle: ``data``, if of a paging entry, is what was asked for, and not a further piece of its line.
     hit : Out(stream of BufferedEntry)
         Two cycles after its read at the earliest.
+    overtaken : In(walk_slots)
+        Slots whose walks began under tables that an invalidation has ended.
     flush : In(1)
         Forget all lines, those that are under way too.
     looked_up, waited, found, filled : Out(1)
@@ -131,6 +133,7 @@ class LineBuffer(wiring.Component):
                 "read": In(stream.Signature(MemoryRead(cfg))),
                 "wanted": In(1),
                 "again": In(1),
+                "overtaken": In(cfg.walk_slots),
                 "request": Out(stream.Signature(MemoryRead(cfg))),
                 "data": In(stream.Signature(MemoryReadData(cfg), always_ready=True)),
                 "shown": Out(1),
@@ -324,7 +327,7 @@ class LineBuffer(wiring.Component):
                 Cat(first, line).eq(self._address[1:]),
             ]
         m.d.comb += [
-            takes.eq(missed & ~self._arriving.bit_select(slot, 1)),
+            takes.eq(missed & ~(self._arriving | self.overtaken).bit_select(slot, 1)),
             # A place taken in the cycle before was valid until then.
             evicts.eq(takes & (~was_valid | took)),
             owner.addr.eq(place),

@@ -49,6 +49,8 @@ class WalkSlots(wiring.Component):
         Set bits of that slot, and in the same cycle whether it was overtaken before.
     freed, freed_slot : In(1), In(range)
         A walk's answer has been taken.
+    overtaken : Out(walk_slots)
+        Slots whose walk was overtaken before.
     drained : Out(1)
         No walk that an invalidation overtook is still in its slot, one cycle later.
     walks : Out(range)
@@ -78,6 +80,7 @@ class WalkSlots(wiring.Component):
                 "late": Out(1),
                 "freed": In(1),
                 "freed_slot": In(slot),
+                "overtaken": Out(cfg.walk_slots),
                 "drained": Out(1),
                 "walks": Out(range(cfg.walk_slots + 1)),
             }
@@ -107,7 +110,7 @@ class WalkSlots(wiring.Component):
             m.d.sync += late.bit_select(self.decided, 1).eq(1)
         with m.If(self.freed):
             m.d.sync += in_use.bit_select(self.freed_slot, 1).eq(0)
-        m.d.comb += self.late.eq(late.bit_select(self.decided, 1))
+        m.d.comb += [self.late.eq(late.bit_select(self.decided, 1)), self.overtaken.eq(late)]
         m.d.sync += [
             self.space_known.eq(known.bit_select(self.marked, 1)),
             self.is_foreign.eq(foreign.bit_select(self.looked, 1)),

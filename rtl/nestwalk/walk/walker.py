@@ -232,6 +232,7 @@ class Walker(wiring.Component):
                 reads.candidate.eq(step.candidate),
                 reads.candidate_second.eq(step.candidate_second),
                 reads.flush.eq(self.overtake),
+                reads.overtaken.eq(slots.overtaken),
             ]
 
     def _act(self, m):

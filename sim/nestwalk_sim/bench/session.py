@@ -45,11 +45,14 @@ class Outcome:
         What a reader of the figures should know.
     histograms : dict of str to dict of int to int
         How often each number of cycles occurred.
+    details : dict of str to dict of str to float
+        Figures of each row of a sweep.
     """
 
     figures: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     histograms: dict[str, dict[int, int]] = field(default_factory=dict)
+    details: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def count(self, name: str, cycles: Iterable[int]) -> None:
         """Store the histogram of some numbers of cycles."""
