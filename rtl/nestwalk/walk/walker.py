@@ -8,8 +8,10 @@ from amaranth.lib.wiring import In, Out
 from ..bus.axi import AxiResponse
 from ..bus.memory import MemoryIds, MemoryRead, MemoryReadSignature
 from ..bus.queue import Queue
+from ..bus.sharing import sharing_port
 from ..bus.translation import RootPointer, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
+from ..counters.events import Events
 from ..formats.fault import FaultEvent
 from ..formats.pasid import TranslationMode
 from ..invalidation.command import Invalidation
@@ -113,8 +115,9 @@ class Walker(wiring.Component):
         Slots in use, for counters.
     started : Out(1)
         Pulse for each walk begun.
-    line_lookup, line_hit, line_filled : Out(1)
-        Pulses of the line buffer.
+    sharing : In(Sharing)
+    events : Out(Events)
+        Pulses for counters, of those that are told here.
     status : Out(WalkStatus)
         For requests that wait for a walk; not without ``cfg.waiting_misses``.
     """
@@ -141,9 +144,8 @@ class Walker(wiring.Component):
                 "drained": Out(1),
                 "walks": Out(range(self.cfg.walk_slots + 1)),
                 "started": Out(1),
-                "line_lookup": Out(1),
-                "line_hit": Out(1),
-                "line_filled": Out(1),
+                "sharing": sharing_port(cfg),
+                "events": Out(Events()),
                 **({"status": Out(WalkStatus(cfg))} if cfg.waiting_misses else {}),
             }
         )
@@ -177,6 +179,7 @@ class Walker(wiring.Component):
         self._look(m)
         self._decide(m)
         self._connect(m)
+        self._count(m)
         m.d.sync += self.drained.eq(~(self._in_use & self._overtaken).any())
         return m
 
@@ -466,9 +469,6 @@ class Walker(wiring.Component):
         m.d.comb += [
             lines.wanted.eq(reads_entry & lowest & ~changed),
             lines.again.eq(self._pages.again),
-            self.line_lookup.eq(lines.looked_up),
-            self.line_hit.eq(lines.found),
-            self.line_filled.eq(lines.filled),
         ]
 
     def _decide(self, m):
@@ -626,3 +626,35 @@ class Walker(wiring.Component):
         with m.If(self._results.freed):
             m.d.sync += self._in_use.bit_select(self._results.freed_slot, 1).eq(0)
         m.d.sync += self.walks.eq(self.walks + self.started - self._results.freed)
+
+    def _count(self, m):
+        """Pulses for counters."""
+        events, known, guests, lines = self.events, self.miss.payload.known, self._guests, self._lines
+        m.d.comb += [
+            events.walks.eq(self.started),
+            events.pasid_cache_hits.eq(self.started & known.space_hit),
+            events.reads.eq(self.read.request.valid & self.read.request.ready),
+            events.faults.eq(self.faults.valid & self.faults.ready),
+        ]
+        if self.cfg.context_cache is not None:
+            m.d.comb += events.context_cache_hits.eq(self.started & known.context_hit & ~known.space_hit)
+        if structure_shapes(self.cfg):
+            level = Value.cast(self.miss.payload.lookup.hint.level)
+            m.d.comb += [
+                events.structure_cache_1_hits.eq(self.started & known.hint_hit & ~level),
+                events.structure_cache_2_hits.eq(self.started & known.hint_hit & level),
+            ]
+        if guests is not None:
+            m.d.comb += [guests.sharing.eq(self.sharing), events.guest_lookups.eq(guests.looked_up)]
+            for level, name in enumerate(("nested_tlb", "second_stage_cache_1", "second_stage_cache_2")):
+                m.d.comb += [
+                    events[f"{name}_hits"].eq(guests.level_hit[level]),
+                    events[f"{name}_fills"].eq(guests.filled[level]),
+                    events[f"{name}_evictions"].eq(guests.evicted[level]),
+                ]
+        if lines is not None:
+            m.d.comb += [
+                events.line_buffer_lookups.eq(lines.looked_up),
+                events.line_buffer_hits.eq(lines.found),
+                events.line_buffer_fills.eq(lines.filled),
+            ]
