@@ -42,6 +42,8 @@ class BenchReport:
         By workload.
     histograms : dict
         By workload and name: how often each number of cycles occurred.
+    counters : dict
+        By workload and event.
     """
 
     preset: str
@@ -50,6 +52,7 @@ class BenchReport:
     workloads: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
     histograms: dict[str, dict[str, dict[int, int]]] = field(default_factory=dict)
+    counters: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, workload: str, outcome: Outcome) -> None:
         """Take in what a workload found."""
@@ -58,6 +61,8 @@ class BenchReport:
             self.notes[workload] = outcome.notes
         if outcome.histograms:
             self.histograms[workload] = outcome.histograms
+        if outcome.counters:
+            self.counters[workload] = outcome.counters
 
     def as_dict(self) -> dict[str, object]:
         """In plain JSON types."""
@@ -70,6 +75,7 @@ class BenchReport:
             "met": self.met,
             "notes": self.notes,
             "histograms": self.histograms,
+            "counters": self.counters,
         }
 
     def rows(self, workload: str) -> list[Row]:

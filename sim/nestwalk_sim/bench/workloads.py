@@ -45,7 +45,7 @@ QUICK = _by_name(
     WalksInFlight(warm_up=64, pages=128),
     InvalidateUnderLoad(rounds=64, latencies=(30,)),
     BindChurn(rounds=8),
-    NoisyNeighbour(cycles=4096, misses=1024),
+    NoisyNeighbour(cycles=4096, ahead=512, misses=2048),
     Simulator(pages=64, requests=256, repetitions=4),
 )
 """For a quick look: the same, too short for the figures to be quoted."""
