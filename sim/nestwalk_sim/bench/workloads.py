@@ -50,7 +50,7 @@ QUICK = _by_name(
     WalksInFlight(warm_up=64, pages=128),
     InvalidateUnderLoad(rounds=64, latencies=(30,)),
     BindChurn(rounds=8),
-    NoisyNeighbour(cycles=4096, misses=1024),
+    NoisyNeighbour(cycles=4096, ahead=512, misses=2048),
     Simulator(pages=64, requests=256, repetitions=4),
     Races(sample=0.001, pages=1024),
 )
