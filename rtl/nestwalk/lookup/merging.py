@@ -51,7 +51,8 @@ class MissMerger(wiring.Component):
     Signatures are hashes: misses of different pages may be taken for equal, which costs the later one time. A request
     waits like that once (`Lookup` says whether it still may), so that whatever becomes of a walk, each of those
     that waited for it is on its own afterwards. With a ``limit``, a miss of a requester id that has so many walks under
-    way waits for one of them, as often as it takes; every miss is then compared for one cycle longer.
+    way waits for one of them, as often as it takes; every miss is then compared for one cycle longer. Requester ids
+    count as one if they are alike in 8 bits, devfn ^ bus with its bits reversed.
 
     Parameters
     ----------
@@ -133,13 +134,15 @@ class MissMerger(wiring.Component):
         known already."""
         if not self.cfg.walk_slot_limit:
             return equal, C(0), C(1)
-        source_id, started = lookup.request.source_id, self.walk.valid & self.walk.ready
         own, counted, limited = Signal(self.cfg.walk_slots), Signal(), Signal()
+        started, device_bits = self.walk.valid & self.walk.ready, len(lookup.request.source_id) // 2
+        # Low devices of low buses, which are what most machines have, all differ.
+        alike = lookup.request.source_id[:device_bits] ^ lookup.request.source_id[device_bits:][::-1]
         for n in range(self.cfg.walk_slots):
-            device = Signal(16, name=f"device_{n}", reset_less=True)
-            m.d.sync += own[n].eq(self.active[n] & (device == source_id))
+            device = Signal(device_bits, name=f"device_{n}", reset_less=True)
+            m.d.sync += own[n].eq(self.active[n] & (device == alike))
             with m.If(started & (self.status.slot == n)):
-                m.d.sync += device.eq(source_id)
+                m.d.sync += device.eq(alike)
         # No walk starts meanwhile, so that there can only be fewer of them.
         m.d.sync += counted.eq(self.miss.valid & ~self.miss.ready)
         m.d.comb += limited.eq((self.limit != 0) & (sum(own) >= self.limit))

@@ -348,7 +348,13 @@ _IMPLEMENTATION = (
         32,
         OWN,
         "Implementation-specific control",
-        _field("12:8", "WL", RW, "walks of one requester in flight at once; 0 for no limit", when="IMPCAP.WLS"),
+        _field(
+            "12:8",
+            "WL",
+            RW,
+            "walks in flight at once of requesters alike in devfn ^ reversed bus; 0 for no limit",
+            when="IMPCAP.WLS",
+        ),
         _field("0", "PFE", RW, "prefetch enable", reset=1, when="IMPCAP.PFS"),
     ),
     _register(
