@@ -62,8 +62,8 @@ def compare_walk(
 
     The walk's own caches may spare it second-stage entries that it has read before: each second-stage walk may begin
     further down, if every entry above has been read for an earlier address of the same request. With a line buffer,
-    behind a port of ``line_width`` bytes, an entry of level 1 is read with its line, and what a line has brought need
-    not be read; it is read alone if the unit does not trust what the line has brought.
+    behind a port of ``line_width`` bytes, an entry of level 1 may be read with its line, and what a line has brought
+    need not be read.
     """
     read: set[int] = set()
     lines: set[int] = set()
@@ -75,16 +75,16 @@ def compare_walk(
         in_line = by_line and access.address // LINE in lines
         line = [line_of(access, line_width)] if by_line and line_width else wanted
         here = list(found[position : position + len(wanted)])
-        if here == line or (here == wanted and in_line):
+        if here in (line, wanted):
             position += len(wanted)
+            if by_line and here == line:
+                lines.add(access.address // LINE)
             inside = access.input_address if access.structure is Structure.SECOND_STAGE else None
         elif in_line:
             inside = access.input_address if access.structure is Structure.SECOND_STAGE else None
         elif begun or access.structure is not Structure.SECOND_STAGE or access.address not in read:
-            return f"after {position} accesses {found[position:]}, not {line}"
+            return f"after {position} accesses {found[position:]}, not {wanted}"
         read.add(access.address)
-        if by_line:
-            lines.add(access.address // LINE)
     return f"then {found[position:]}" if position < len(found) else None
 
 

@@ -9,7 +9,7 @@ from ..config import IommuConfig
 from ..lookup.guest_caches import guest_shapes
 from .address import above_top_level
 from .guests import GuestAnswer
-from .line_buffer import BufferedEntry
+from .line_layouts import BufferedEntry
 from .reads import ArrivedEntry
 from .update import UpdateResponse
 

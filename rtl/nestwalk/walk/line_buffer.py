@@ -1,66 +1,19 @@
 """The line buffer: paging entries that came with the 64 bytes of an earlier read."""
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..bus.axi import AxiResponse
 from ..bus.memory import MemoryRead, MemoryReadData
+from ..bus.one_hot import one_hot
 from ..bus.queue import Queue
 from ..config import IommuConfig
+from .line_layouts import LOG2_LINE, PIECES, Arriving, Awaited, BufferedEntry, Row, Waiting
+from .line_worth import LineWorth
 
-__all__ = ["BufferedEntry", "LineBuffer"]
-
-PIECES = 4
-"""16-byte pieces of a line."""
-
-LOG2_LINE = 6
-
-
-class BufferedEntry(data.StructLayout):
-    """An 8-byte entry for the walk ``slot``."""
-
-    def __init__(self, cfg: IommuConfig):
-        super().__init__({"slot": range(cfg.walk_slots), "value": 64})
-
-
-class _Waiting(data.StructLayout):
-    """A read that waits for memory; ``again``: its address is that of the slot's last entry from a line."""
-
-    def __init__(self, cfg: IommuConfig):
-        super().__init__({"read": MemoryRead(cfg), "again": 1})
-
-
-class _Row(data.StructLayout):
-    """Which line a place is for, and the slot that reads it, or has read it."""
-
-    def __init__(self, cfg: IommuConfig):
-        super().__init__({"tag": cfg.haw - LOG2_LINE, "owner": range(cfg.walk_slots)})
-
-
-class _Awaited(data.StructLayout):
-    """The line that a slot waits for: its place, and who reads it."""
-
-    def __init__(self, cfg: IommuConfig):
-        super().__init__({"place": exact_log2(cfg.line_buffer_lines), "owner": range(cfg.walk_slots)})
-
-
-class _Arriving(data.StructLayout):
-    """What is known of a line under way: how many pieces have come, and whether one of them had an error."""
-
-    def __init__(self):
-        super().__init__({"pieces": exact_log2(PIECES), "failed": 1})
-
-
-def one_hot(m: Module, number: Value, enable: Value, count: int) -> list[Value]:
-    """Which of ``count`` things ``number`` names, if ``enable``: decoded in two halves, which are small."""
-    low_bits = len(number) // 2
-    low, high = number[:low_bits], number[low_bits:]
-    columns, rows = Signal(1 << low_bits), Signal(1 << len(high))
-    m.d.comb += [columns[place].eq(low == place) for place in range(len(columns))]
-    m.d.comb += [rows[place].eq(enable & (high == place)) for place in range(len(rows))]
-    return [columns[place % len(columns)] & rows[place // len(columns)] for place in range(count)]
+__all__ = ["LineBuffer"]
 
 
 class LineBuffer(wiring.Component):
@@ -77,9 +30,10 @@ class LineBuffer(wiring.Component):
 
     The look-up runs beside the walk's step, so that a read that misses goes out no later: the candidate is looked up
     while the step looks at the entry before, compared while it decides, and a hit then takes its read back from the
-    queue. A read that misses brings its whole line. The line becomes valid one cycle after its last piece, unless a
-    piece failed, ``flush`` was high or another read took its place meanwhile. The line of a slot whose former line is
-    still arriving is not kept, nor is what an overtaken walk reads: when that has ended it may be no table any more.
+    queue. A read that misses brings its whole line if lines are worth it (`LineWorth`) or pages are fetched ahead. The
+    line becomes valid one cycle after its last piece, unless a piece failed, ``flush`` was high or another read took
+    its place meanwhile. The line of a slot whose former line is still arriving is not kept, nor is what an overtaken
+    walk reads: when that has ended it may be no table any more.
 
     A read whose line another slot is reading waits for that and is looked up once more, in a cycle without a candidate;
     if the line has not become valid it goes to memory after all.
@@ -103,6 +57,8 @@ class LineBuffer(wiring.Component):
         It is a second-stage entry.
     read : In(stream of MemoryRead)
         Never refused, a slot has one read outstanding.
+    ahead : In(1)
+        ``read`` is for a prefetch.
     wanted : In(1)
         ``read`` is that of the candidate of the cycle before, and a line may answer it.
     again : In(1)
@@ -131,6 +87,7 @@ class LineBuffer(wiring.Component):
                 "candidate": In(cfg.haw),
                 "candidate_second": In(1),
                 "read": In(stream.Signature(MemoryRead(cfg))),
+                "ahead": In(1),
                 "wanted": In(1),
                 "again": In(1),
                 "overtaken": In(cfg.walk_slots),
@@ -151,15 +108,24 @@ class LineBuffer(wiring.Component):
         slots = self.cfg.walk_slots
         # What a row returns that is written in the same cycle is undefined; such a line is not valid.
         block = {"init": [], "attrs": {"no_rw_check": 1}}
-        m.submodules.tags = self._tags = memory.Memory(shape=_Row(self.cfg), depth=self._lines, **block)
+        m.submodules.tags = self._tags = memory.Memory(shape=Row(self.cfg), depth=self._lines, **block)
         self._halves = [memory.Memory(shape=64, depth=self._lines * PIECES, **block) for _ in range(2)]
         m.submodules.lower, m.submodules.upper = self._halves
         self._valid = Signal(self._lines)
         self._arriving, self._stale, self._under_way = Signal(slots), Signal(slots), Signal(slots)
         # The latest read that missed, and whether it takes a place, one cycle later.
         self._takes, self._slot_of_miss = Signal(), Signal(range(slots), reset_less=True)
+        self._retry_ends = Signal()
         self._place_of_miss = Signal(self._index_bits, reset_less=True)
         self._line_of_miss = Signal(self.cfg.haw - LOG2_LINE, reset_less=True)
+        self._brings_line = Signal()
+        m.submodules.worth = worth = LineWorth()
+        m.d.comb += [
+            worth.looked_up.eq(self.looked_up),
+            worth.found.eq(self.found),
+            worth.brought.eq(self._takes),
+            self._brings_line.eq(self.ahead | self._retry_ends | worth.brings),
+        ]
         self._offer_again(m)
         self._look_up(m)
         self._join(m)
@@ -179,13 +145,13 @@ class LineBuffer(wiring.Component):
         cfg = self.cfg
         slots = range(cfg.walk_slots)
         m.submodules.last = self._last = memory.Memory(shape=cfg.haw - 3, depth=cfg.walk_slots, init=[])
-        m.submodules.awaited = self._awaited = memory.Memory(shape=_Awaited(cfg), depth=cfg.walk_slots, init=[])
+        m.submodules.awaited = self._awaited = memory.Memory(shape=Awaited(cfg), depth=cfg.walk_slots, init=[])
         turn, last, awaited = Signal(slots), self._last.read_port(domain="comb"), self._awaited.read_port(domain="comb")
         self._joined, self._parked = Signal(cfg.walk_slots), Signal(cfg.walk_slots)
         self._offered, self._offered_slot = Signal(), Signal(slots, reset_less=True)
         self._offered_address = Signal(cfg.haw - 3, reset_less=True)
         self._offered_place = Signal(self._index_bits, reset_less=True)
-        self._retries, self._retry_ends = Signal(), Signal()
+        self._retries = Signal()
         ready = self._parked.bit_select(turn, 1) & ~self._under_way.bit_select(awaited.data.owner, 1)
         m.d.comb += [last.addr.eq(turn), awaited.addr.eq(turn)]
         # One that is offered stays so until its look-up has been of use.
@@ -212,7 +178,7 @@ class LineBuffer(wiring.Component):
         ]
         # The output registers of the RAM are registers of ours: so the tools heed ``no_rw_check``.
         tag_port, ports = self._tags.read_port(domain="comb"), [half.read_port(domain="comb") for half in self._halves]
-        self._row = row = Signal(_Row(self.cfg), reset_less=True)
+        self._row = row = Signal(Row(self.cfg), reset_less=True)
         halves = [Signal(64, name=name, reset_less=True) for name in ("lower", "upper")]
         m.d.comb += tag_port.addr.eq(index)
         m.d.sync += row.eq(tag_port.data)
@@ -247,7 +213,7 @@ class LineBuffer(wiring.Component):
                 hit.slot.eq(self._asker),
                 hit.value.eq(Mux(self._address[0], halves[1], halves[0])),
             ]
-        self._missed = asks & ~self.found & ~self.waited
+        self._missed = asks & ~self.found & ~self.waited & self._brings_line
 
     def _join(self, m: Module):
         """Wait for a line that another slot reads, but not a second time."""
@@ -273,10 +239,10 @@ class LineBuffer(wiring.Component):
     def _wait(self, m: Module):
         """Queue the reads, and take back that of the hit and of who waits for a line."""
         cfg = self.cfg
-        m.submodules.queue = queue = Queue(_Waiting(cfg), cfg.walk_slots)
+        m.submodules.queue = queue = Queue(Waiting(cfg), cfg.walk_slots)
         write, read = self._last.write_port(), self._last.read_port(domain="comb")
         enters, leaves, of_hit, of_joined = queue.i.payload, queue.o.payload, Signal(), Signal()
-        of_line = self.wanted | self._retry_ends
+        of_line = (self.wanted & self._brings_line) | self._retry_ends
         of_entry, head = Cat(C(0, 3), read.data), leaves.read.id[: len(self._asker)]
         m.d.comb += [
             write.addr.eq(self.read.payload.id),
@@ -289,7 +255,7 @@ class LineBuffer(wiring.Component):
             enters.again.eq(self.again),
             read.addr.eq(leaves.read.id),
             of_hit.eq(self._held & ~self._recalled & queue.o.valid & (leaves.read.id == self.hit.payload.slot)),
-            of_joined.eq(queue.o.valid & leaves.read.line & self._joined.bit_select(head, 1)),
+            of_joined.eq(queue.o.valid & (leaves.read.id < cfg.walk_slots) & self._joined.bit_select(head, 1)),
             self.request.valid.eq(queue.o.valid & ~of_hit & ~of_joined),
             queue.o.ready.eq(self.request.ready | of_hit | of_joined),
             self.request.payload.eq(leaves.read),
@@ -356,7 +322,7 @@ class LineBuffer(wiring.Component):
         """Store the pieces of lines; the last one makes its line valid."""
         cfg, piece = self.cfg, self.data.payload
         slot = piece.id[: Signal(range(cfg.walk_slots)).shape().width]
-        m.submodules.arrivals = arrivals = memory.Memory(shape=_Arriving(), depth=cfg.walk_slots, init=[])
+        m.submodules.arrivals = arrivals = memory.Memory(shape=Arriving(), depth=cfg.walk_slots, init=[])
         before, after = arrivals.read_port(domain="comb"), arrivals.write_port()
         goes_on, of_line, number, failed = Signal(), Signal(), Signal(exact_log2(PIECES)), Signal()
         error = (piece.response == AxiResponse.SLVERR) | (piece.response == AxiResponse.DECERR)

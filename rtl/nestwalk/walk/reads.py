@@ -9,7 +9,8 @@ from ..bus.memory import PIECE_BITS, MemoryIds, MemoryRead, MemoryReadSignature
 from ..bus.queue import Queue
 from ..config import IommuConfig
 from .address import one_of
-from .line_buffer import BufferedEntry, LineBuffer
+from .line_buffer import LineBuffer
+from .line_layouts import BufferedEntry
 from .state import StructureKind, TableEvent
 from .structures import STRUCTURE_SIZES, StructureReader
 
@@ -51,8 +52,8 @@ class WalkReads(wiring.Component):
     event : Out(TableEvent)
         One cycle later: what that says.
     lines : In(LineBuffer's), with ``cfg.line_buffer_lines``
-        ``candidate_valid``, ``candidate``, ``candidate_second``, ``wanted``, ``again``, ``overtaken`` and ``flush`` of
-        that.
+        ``candidate_valid``, ``candidate``, ``candidate_second``, ``ahead``, ``wanted``, ``again``, ``overtaken`` and
+        ``flush`` of that.
     line : Out(stream of BufferedEntry)
         With ``cfg.line_buffer_lines``.
     line_lookup, line_hit, line_filled : Out(1)
@@ -66,6 +67,7 @@ class WalkReads(wiring.Component):
             "candidate_valid": In(1),
             "candidate": In(cfg.haw),
             "candidate_second": In(1),
+            "ahead": In(1),
             "wanted": In(1),
             "again": In(1),
             "overtaken": In(cfg.walk_slots),
@@ -120,9 +122,10 @@ class WalkReads(wiring.Component):
         wiring.connect(m, lines.request, wiring.flipped(self.read.request))
         wiring.connect(m, wiring.flipped(self.read.data), lines.data)
         wiring.connect(m, lines.hit, wiring.flipped(self.line))
-        for name in ("candidate_valid", "candidate", "candidate_second", "wanted", "again", "overtaken", "flush"):
+        for name in ("candidate_valid", "candidate", "candidate_second", "wanted", "again", "ahead", "overtaken"):
             m.d.comb += getattr(lines, name).eq(getattr(self, name))
         m.d.comb += [
+            lines.flush.eq(self.flush),
             self.line_lookup.eq(lines.looked_up),
             self.line_hit.eq(lines.found),
             self.line_filled.eq(lines.filled),

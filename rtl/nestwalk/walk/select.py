@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import IommuConfig
 from ..lookup.guest_caches import guest_shapes
 from .guests import GuestAnswer
-from .line_buffer import BufferedEntry
+from .line_layouts import BufferedEntry
 from .reads import ArrivedEntry
 from .update import UpdateResponse
 

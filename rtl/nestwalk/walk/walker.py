@@ -272,7 +272,7 @@ class Walker(wiring.Component):
         if self._guests is not None:
             m.d.comb += [self._guests.wanted.eq(does(decision, Action.LOOKUP_GUEST)), self._guests.slot.eq(slot)]
         if self.cfg.line_buffer_lines:
-            m.d.comb += [reads.wanted.eq(step.of_line), reads.again.eq(step.again)]
+            m.d.comb += [reads.ahead.eq(prefetch), reads.wanted.eq(step.of_line), reads.again.eq(step.again)]
 
     def _keep(self, m):
         """Hand on the result, and what may be cached."""
