@@ -4,8 +4,6 @@ from amaranth.hdl import Array, Cat, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Member
 
-from ..config import IommuConfig
-
 __all__ = ["PARTITIONS", "WAY_BITS", "Sharing", "domain_ways", "sharing_port"]
 
 PARTITIONS = 4
@@ -15,27 +13,21 @@ WAY_BITS = 4
 """Ways that a partition's mask tells apart."""
 
 
-class Sharing(data.StructLayout):
-    """What the registers IMPCTL and CPW say, as far as ``cfg`` has it.
+class Sharing(data.Struct):
+    """What the registers IMPCTL and CPW say; constant as far as the configuration lacks it.
 
     ``prefetch``: pages may be looked up ahead. ``walk_limit``: walks of one requester in flight at once, 0 for any
     number. ``ways``: for each partition a mask of the ways that fills of its domains may replace, 0 for all.
     """
 
-    def __init__(self, cfg: IommuConfig):
-        fields = {}
-        if cfg.prefetch_streams:
-            fields["prefetch"] = 1
-        if cfg.walk_slot_limit:
-            fields["walk_limit"] = 5
-        if cfg.partitioning:
-            fields["ways"] = data.ArrayLayout(WAY_BITS, PARTITIONS)
-        super().__init__(fields)
+    prefetch: 1
+    walk_limit: 5
+    ways: data.ArrayLayout(WAY_BITS, PARTITIONS)
 
 
-def sharing_port(cfg: IommuConfig) -> Member:
+def sharing_port() -> Member:
     """An input of `Sharing`."""
-    return In(Sharing(cfg), init={"prefetch": 1} if cfg.prefetch_streams else {})
+    return In(Sharing, init={"prefetch": 1})
 
 
 def domain_ways(masks: data.View, domain_id: Value, ways: int) -> Value:

@@ -175,7 +175,7 @@ class GuestCaches(wiring.Component):
                 "write": Out(1),
                 "fill": In(stream.Signature(GuestFill(cfg))),
                 "invalidations": In(stream.Signature(Invalidation)),
-                "sharing": sharing_port(cfg),
+                "sharing": sharing_port(),
                 "level_hit": Out(3),
                 "filled": Out(3),
                 "evicted": Out(3),

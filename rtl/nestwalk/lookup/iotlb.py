@@ -113,7 +113,7 @@ class Iotlb(wiring.Component):
                 "size": Out(PageSize),
                 "fill": In(stream.Signature(IotlbFill(cfg))),
                 "invalidations": In(stream.Signature(Invalidation)),
-                "sharing": sharing_port(cfg),
+                "sharing": sharing_port(),
                 "size_hit": Out(3),
                 "filled": Out(3),
                 "evicted": Out(3),

@@ -132,7 +132,7 @@ class LookupPipeline(wiring.Component):
                 "forget_structures": In(1),
                 "mark": In(1),
                 "drained": Out(1),
-                "sharing": sharing_port(cfg),
+                "sharing": sharing_port(),
                 "events": Out(Events()),
             }
         )

@@ -77,7 +77,7 @@ class Reentry(wiring.Component):
                 "level": Out(range(cfg.waiting_misses + 1)),
                 "room": In(1),
                 "o": Out(stream.Signature(Entrant(cfg))),
-                "sharing": sharing_port(cfg),
+                "sharing": sharing_port(),
                 "merged": Out(1),
                 **(prefetching if cfg.prefetch_streams else {}),
             }

@@ -106,7 +106,7 @@ class StructureCaches(wiring.Component):
                 "hit": Out(1),
                 "fill": In(stream.Signature(StructureFill(cfg))),
                 "invalidations": In(stream.Signature(Invalidation)),
-                "sharing": sharing_port(cfg),
+                "sharing": sharing_port(),
                 "filled": Out(2),
                 "evicted": Out(2),
             }

@@ -77,7 +77,7 @@ class RegisterFile(wiring.Component):
                 "queue": Out(QueueControlSignature(cfg)),
                 "faults": In(stream.Signature(FaultEvent)),
                 "event_write": Out(MemoryWriteSignature(cfg)),
-                "sharing": Out(Sharing(cfg)),
+                "sharing": Out(Sharing),
                 "counted": In(Events()),
                 "irq_fault": Out(1),
                 "irq_invalidation": Out(1),

@@ -112,7 +112,7 @@ class Guests(wiring.Component):
                 "drop": In(1),
                 "waits": Out(1),
                 "invalidations": In(stream.Signature(Invalidation)),
-                "sharing": sharing_port(cfg),
+                "sharing": sharing_port(),
                 "looked_up": Out(1),
                 "level_hit": Out(3),
                 "filled": Out(3),

@@ -79,7 +79,7 @@ class Translator(wiring.Component):
                 "read": Out(MemoryReadSignature(cfg)),
                 "update_read": Out(MemoryReadSignature(cfg)),
                 "update_write": Out(MemoryWriteSignature(cfg)),
-                "sharing": sharing_port(cfg),
+                "sharing": sharing_port(),
                 "events": Out(Events()),
             }
         )

@@ -120,7 +120,7 @@ class Walker(wiring.Component):
                 "drained": Out(1),
                 "walks": Out(range(self.cfg.walk_slots + 1)),
                 "started": Out(1),
-                "sharing": sharing_port(cfg),
+                "sharing": sharing_port(),
                 "events": Out(Events()),
                 **({"status": Out(WalkStatus(cfg))} if cfg.waiting_misses else {}),
             }
