@@ -1,8 +1,8 @@
 """Counters and comparisons without carries."""
 
-from amaranth.hdl import C, Cat, Mux, Value
+from amaranth.hdl import Array, C, Cat, Mux, Value
 
-__all__ = ["exceeds", "stepped"]
+__all__ = ["exceeds", "ones", "stepped"]
 
 
 def stepped(count, up) -> Value:
@@ -13,6 +13,14 @@ def stepped(count, up) -> Value:
         result.append(bit ^ Mux(up, ones, zeros))
         ones, zeros = ones & bit, zeros & ~bit
     return Cat(result)
+
+
+def ones(bits: Value) -> Value:
+    """How many of ``bits`` are set: a LUT for each bit of the number of four, and a tree of small sums."""
+    if len(bits) <= 4:
+        return Array(C(number.bit_count(), 3) for number in range(1 << len(bits)))[bits]
+    middle = (len(bits) + 1) // 2
+    return ones(bits[:middle]) + ones(bits[middle:])
 
 
 def exceeds(value, constant: int) -> Value:

@@ -4,6 +4,7 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..bus.counting import ones
 from ..bus.translation import TranslationRequest
 from ..config import IommuConfig
 from .miss_queue import SIGNATURE_BITS, Miss
@@ -51,7 +52,7 @@ class MissMerger(wiring.Component):
     Signatures are hashes: misses of different pages may be taken for equal, which costs the later one time. A request
     waits like that once (`Lookup` says whether it still may), so that whatever becomes of a walk, each of those
     that waited for it is on its own afterwards. With a ``limit``, a miss of a requester id that has so many walks under
-    way waits for one of them, as often as it takes; every miss is then compared for one cycle longer. Requester ids
+    way waits for one of them, as often as it takes; every miss then takes four cycles longer. Requester ids
     count as one if they are alike in 8 bits, devfn ^ bus with its bits reversed.
 
     Parameters
@@ -110,7 +111,7 @@ class MissMerger(wiring.Component):
             parked.turn.eq(self.turns.bit_select(slot, 1)),
         ]
         # What is offered stays as it is until it is taken, and no other walk starts before.
-        m.d.sync += checked.eq(self.miss.valid & ~self.miss.ready & compared)
+        m.d.sync += checked.eq(self.miss.valid & ~self.miss.ready & (checked | compared))
         with m.If(~checked):
             m.d.sync += waits.eq((equal.any() & lookup.mergeable) | limited)
             for n in reversed(slots):
@@ -134,19 +135,26 @@ class MissMerger(wiring.Component):
         known already."""
         if not self.cfg.walk_slot_limit:
             return equal, C(0), C(1)
-        own, counted, limited = Signal(self.cfg.walk_slots), Signal(), Signal()
-        started, device_bits = self.walk.valid & self.walk.ready, len(lookup.request.source_id) // 2
+        slots = self.cfg.walk_slots
+        own, counted, judged = (Signal(slots, name=name) for name in ("own", "counted", "judged"))
+        count, limited, settled = Signal(range(slots + 1)), Signal(), Signal(4)
+        started, source_id = self.walk.valid & self.walk.ready, lookup.request.source_id
         # Low devices of low buses, which are what most machines have, all differ.
-        alike = lookup.request.source_id[:device_bits] ^ lookup.request.source_id[device_bits:][::-1]
-        for n in range(self.cfg.walk_slots):
-            device = Signal(device_bits, name=f"device_{n}", reset_less=True)
+        alike = Signal(len(source_id) // 2)
+        m.d.sync += alike.eq(source_id[: len(alike)] ^ source_id[len(alike) :][::-1])
+        for n in range(slots):
+            device = Signal(len(alike), name=f"device_{n}", reset_less=True)
             m.d.sync += own[n].eq(self.active[n] & (device == alike))
             with m.If(started & (self.status.slot == n)):
                 m.d.sync += device.eq(alike)
-        # No walk starts meanwhile, so that there can only be fewer of them.
-        m.d.sync += counted.eq(self.miss.valid & ~self.miss.ready)
-        m.d.comb += limited.eq((self.limit != 0) & (sum(own) >= self.limit))
-        return Mux(limited, own, equal), limited, counted | (self.limit == 0)
+        # A cycle each: hashed, compared, counted, compared with the limit. No walk starts meanwhile.
+        m.d.sync += [
+            Cat(counted, judged).eq(Cat(own, counted)),
+            count.eq(ones(own)),
+            limited.eq((self.limit != 0) & (count >= self.limit)),
+            settled.eq(Mux(self.miss.ready, 0, Cat(self.miss.valid, settled[:-1]))),
+        ]
+        return Mux(limited, judged, equal), limited, settled[-1] | (self.limit == 0)
 
     def _give_up(self, m, checked, drops, needless):
         """Prefetches neither wait nor take the last slots."""
