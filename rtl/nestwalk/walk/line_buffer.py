@@ -9,6 +9,7 @@ from ..bus.axi import AxiResponse
 from ..bus.memory import MemoryRead, MemoryReadData
 from ..bus.queue import Queue
 from ..config import IommuConfig
+from ..lookup.cache_format import equal_terms
 
 __all__ = ["BufferedEntry", "LineBuffer"]
 
@@ -160,24 +161,32 @@ class LineBuffer(wiring.Component):
         self._place = Signal(self._index_bits, reset_less=True)
         m.d.sync += [self._address.eq(self.candidate[3:]), self._place.eq(index)]
 
-        self._held, self._recalled, taken = Signal(), Signal(), Signal()
+        # A line that is there is held until it is known, in the next cycle, whether it is the right one.
+        self._held, self._recalled, taken, unsure = Signal(), Signal(), Signal(), Signal()
         hit = Signal(BufferedEntry(self.cfg), reset_less=True)
         self._was_valid = self._valid.bit_select(self._place, 1)
-        same = tag == self._address[LOG2_LINE - 3 :]
+        terms = equal_terms(tag, self._address[LOG2_LINE - 3 :])
+        same = Signal(len(terms), reset_less=True)
+        m.d.sync += same.eq(Cat(terms))
         m.d.comb += [
             taken.eq(self.hit.valid & self.hit.ready),
             self.looked_up.eq(self.read.valid & self.wanted),
-            self.found.eq(self.looked_up & self._was_valid & same & (~self._held | taken)),
+            self.found.eq(unsure & same.all()),
             self.hit.valid.eq(self._held & self._recalled),
             self.hit.payload.eq(hit),
         ]
+        m.d.sync += unsure.eq(0)
         with m.If(~self._held | taken):
             m.d.sync += [
-                self._held.eq(self.found),
+                unsure.eq(self.looked_up & self._was_valid),
+                self._held.eq(self.looked_up & self._was_valid),
                 self._recalled.eq(0),
                 hit.slot.eq(self.read.payload.id),
                 hit.value.eq(Mux(self._address[0], halves[1], halves[0])),
             ]
+        with m.Elif(unsure & ~same.all()):
+            m.d.sync += self._held.eq(0)
+        self._certain = ~unsure | same.all()
 
     def _wait(self, m: Module):
         """Queue the reads, and take back that of the hit."""
@@ -197,7 +206,10 @@ class LineBuffer(wiring.Component):
             enters.read.line.eq(self.wanted),
             enters.again.eq(self.again),
             read.addr.eq(leaves.read.id),
-            recalls.eq(self._held & ~self._recalled & queue.o.valid & (leaves.read.id == self.hit.payload.slot)),
+            recalls.eq(
+                (self._held & ~self._recalled & self._certain)
+                & (queue.o.valid & (leaves.read.id == self.hit.payload.slot))
+            ),
             self.request.valid.eq(queue.o.valid & ~recalls),
             queue.o.ready.eq(self.request.ready | recalls),
             self.request.payload.eq(leaves.read),
@@ -212,7 +224,7 @@ class LineBuffer(wiring.Component):
         """Give a line's place to the read that missed; who was about to fill it gives up."""
         cfg = self.cfg
         slots = range(cfg.walk_slots)
-        missed, was_valid, took = Signal(), Signal(), Signal()
+        looked_up, missed, was_valid, took = Signal(), Signal(), Signal(), Signal()
         slot, place = Signal(slots, reset_less=True), Signal(self._index_bits, reset_less=True)
         address = Signal(cfg.haw - 3, reset_less=True)
         m.submodules.owners = owners = memory.Memory(shape=slots, depth=self._lines, init=[])
@@ -221,7 +233,7 @@ class LineBuffer(wiring.Component):
         tag = self._tags.write_port()
         takes, evicts = Signal(), Signal()
         m.d.sync += [
-            missed.eq(self.looked_up & ~self.found),
+            looked_up.eq(self.looked_up),
             slot.eq(self.read.payload.id),
             place.eq(self._place),
             address.eq(self._address),
@@ -229,6 +241,7 @@ class LineBuffer(wiring.Component):
             took.eq(takes),
         ]
         m.d.comb += [
+            missed.eq(looked_up & ~self.found),
             takes.eq(missed & ~self._arriving.bit_select(slot, 1)),
             # A place taken in the cycle before was valid until then.
             evicts.eq(takes & (~was_valid | took)),
