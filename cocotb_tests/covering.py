@@ -1,6 +1,5 @@
 """The invalidations that cover a change of a table entry (§6.1, §5.3)."""
 
-from dataclasses import dataclass
 from random import Random
 
 from nestwalk_sim.host.vtd.descriptors import (
@@ -9,14 +8,13 @@ from nestwalk_sim.host.vtd.descriptors import (
     IotlbInvalidate,
     PasidCacheInvalidate,
     PasidIotlbInvalidate,
-    Words,
 )
 from nestwalk_sim.memory import PAGE_SIZE
 from nestwalk_sim.model import Structure
 
 from .world import TABLE, Entry, Group, Space
 
-__all__ = ["Changed", "ContextCacheInvalidateMany", "covering_descriptors", "unrelated_invalidation"]
+__all__ = ["Changed", "covering_descriptors", "unrelated_invalidation"]
 
 MAX_ADDRESS_MASK = 18
 """CAP.MAMV, which limits ``iotlb_inv`` only."""
@@ -37,21 +35,6 @@ class Changed:
     @property
     def leaf(self) -> bool:
         return self.entry.level > 0 and self.group.is_leaf(self.entry, self.value)
-
-
-@dataclass(frozen=True)
-class ContextCacheInvalidateMany:
-    """``cc_inv`` of a domain, or of the functions of a device that ``function_mask`` leaves open."""
-
-    domain_id: int = 0
-    source_id: int | None = None
-    function_mask: int = 0
-
-    def words(self) -> Words:
-        head = 1 | self.domain_id << 16
-        if self.source_id is None:
-            return head | 2 << 4, 0, 0, 0
-        return head | 3 << 4 | self.source_id << 32 | self.function_mask << 48, 0, 0, 0
 
 
 def covering_descriptors(change: Changed) -> list[Descriptor]:
@@ -101,10 +84,10 @@ def _context(change: Changed, domain_id: int) -> Descriptor:
     if _rarely(random):
         return ContextCacheInvalidate()
     if _rarely(random):
-        return ContextCacheInvalidateMany(domain_id)
+        return ContextCacheInvalidate(domain_id=domain_id)
     mask = random.choice((0, 0, 0, 1, 2, 3))
     masked = (0, 4, 6, 7)[mask]
-    return ContextCacheInvalidateMany(domain_id, source_id ^ random.getrandbits(3) & masked, mask)
+    return ContextCacheInvalidate(source_id ^ random.getrandbits(3) & masked, domain_id, mask)
 
 
 def _aligned(random: Random, address: int, level: int, limit: int) -> tuple[int, int]:
@@ -169,7 +152,7 @@ def unrelated_invalidation(group: Group) -> Descriptor:
     address, mask = _aligned(random, random.getrandbits(48), 1, MAX_ADDRESS_MASK)
     choices: list[Descriptor] = [
         IotlbInvalidate(space.domain_id, address, mask, bool(random.getrandbits(1))),
-        ContextCacheInvalidateMany(space.domain_id, random.choice(group.devices)),
+        ContextCacheInvalidate(random.choice(group.devices), space.domain_id),
     ]
     if space.pasids:
         pasid = random.choice(space.pasids)

@@ -9,7 +9,5 @@ from nestwalk_sim.rtl.run import run_tests
 @pytest.mark.parametrize(("name", "cold", "warm"), [("DEFAULT", 20_000, 20_000), ("TINY", 4_000, 8_000)])
 def test_translations_agree_with_the_model(name: str, cold: int, warm: int, seed: int):
     environment = {"NESTWALK_PRESET": name, "NESTWALK_COLD": str(cold), "NESTWALK_WARM": str(warm)}
-    # What is read ahead is none of the model's reads.
-    cfg = preset(name).replace(prefetch_streams=0)
-    passed = run_tests(cfg, "cocotb_tests.tb_translation", seed=seed, environment=environment)
+    passed = run_tests(preset(name), "cocotb_tests.tb_translation", seed=seed, environment=environment)
     assert [test.rsplit(".", 1)[-1] for test in passed] == ["cold_walks", "warm_traffic"]

@@ -43,11 +43,13 @@ class BlockCacheSpec(CacheSpec):
         super().__init__(task, tags)
 
     def make(self, m: Module):
-        dut = BlockCache(self.tags.format, self._shape)
+        dut = BlockCache(self.tags.format, self._shape, partitioned=self._shape.ways > 1)
         self.expose(m, "dut", dut)
         return dut
 
     def invariants(self, m: Module):
+        if self._shape.ways > 1:
+            self._partitions(m, self.dut._stages[-1]["fill"], self._shape.ways)
         dut, scan = self.dut, self.dut._scan
         idle, reading, finishing = (scan["states"].ongoing(state) for state in ("IDLE", "SCAN", "FINISH"))
         offered = dut.invalidations
@@ -59,7 +61,7 @@ class BlockCacheSpec(CacheSpec):
         self.claim(m, "A fill is on its way in exactly one place.", (fills & (fills - 1)) == 0)
         self.claim(m, "The cache knows whether a fill is on its way.", dut._filling == fills.any())
         self.claim(m, "A fill on its way is still offered.", implies(dut._filling, dut.fill.valid))
-        self.claim(m, "The rotation names one way.", Cat(dut._rotation == 1 << way for way in ways).any())
+        self.claim(m, "The rotation names one way.", Cat(dut._replacement.rotation == 1 << way for way in ways).any())
         self.claim(
             m,
             "Nothing is on its way while rows are cleared after a reset.",

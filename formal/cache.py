@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from amaranth.hdl import Cat, Module, Signal, Value
 
+from nestwalk.bus.sharing import domain_ways
 from nestwalk.invalidation.command import Invalidation, Scope
 
 from .lib import anything, constant, free, held_until_taken, implies, past, since
@@ -59,6 +60,27 @@ class CacheSpec(Spec):
     def held(self, m: Module, entry) -> list:
         """What the cache stores in the places in which ``entry`` may be, and whether that counts, because the place was
         cleared since the reset."""
+
+    def _partitions(self, m: Module, choosing: Value, ways: int) -> None:
+        """Claims about the ways of a fill that is written in the next cycle if it is ``choosing``.
+
+        Which ways a domain may use is anything and may change at any time; while it changes, a fill may go by either.
+        """
+        dut, chosen = self.dut, self.dut._replacement
+        free(m, Value.cast(dut.partitions))
+        masks = Value.cast(dut.partitions)
+        steady = Cat(masks == past(m, masks, cycles) for cycles in (1, 2)).all()
+        allowed = domain_ways(dut.partitions, dut.format.domain(dut.fill.payload), ways)
+        self.claim(
+            m,
+            "A fill takes a way of its domain, or that of the entry of its tags.",
+            implies(choosing & steady, ((chosen.way & ~allowed) == 0) | (chosen.way == chosen.equal)),
+        )
+        self.cover(
+            m,
+            "A fill passes over the way whose turn it is, which is not its domain's.",
+            choosing & steady & chosen.evicts & (chosen.way != chosen.rotation),
+        )
 
     def invariants(self, m: Module) -> None:
         """Claims about the cache's own state, which strengthen the induction."""

@@ -56,8 +56,9 @@ class Fault:
 BY_REQUESTER = ("iotlb_4k", "iotlb_2m", "iotlb_1g", "structure_cache")
 IN_RAM = ("iotlb_4k", "iotlb_2m", "pasid_cache", "context_cache", "structure_cache", "guest_cache")
 
-_pages, _in_ram, _in_registers, _spaces = (
-    f"nestwalk.lookup.{name}" for name in ("requester_format", "block_cache", "register_cache", "configuration")
+_pages, _in_ram, _in_registers, _replacement, _spaces = (
+    f"nestwalk.lookup.{name}"
+    for name in ("requester_format", "block_cache", "register_cache", "replacement", "configuration")
 )
 
 FAULTS = [
@@ -108,10 +109,24 @@ FAULTS = [
     ),
     Fault(
         "a fill does not replace the entry of its tags",
-        ("iotlb_4k",),
-        _in_ram,
-        "Mux(matched.any(), matched, Mux(valid.all(), rotation, free))",
-        "Mux(valid.all(), rotation, free)",
+        ("iotlb_4k", "iotlb_1g"),
+        _replacement,
+        "Mux(self.equal.any(), self.equal, Mux(free.any(), free, turn))",
+        "Mux(free.any(), free, turn)",
+    ),
+    Fault(
+        "a fill takes any way when those of its domain are full",
+        ("iotlb_4k", "iotlb_1g"),
+        _replacement,
+        "rotation.rotate_left(step) & self.allowed",
+        "rotation.rotate_left(step)",
+    ),
+    Fault(
+        "a fill takes any way that is not valid",
+        ("iotlb_4k", "iotlb_1g"),
+        _replacement,
+        "~self.valid & self.allowed",
+        "~self.valid",
     ),
     Fault("a row that was read while it was written is believed", IN_RAM, _in_ram, " & ~clash", ""),
     Fault("a row that is not cleared since the reset is believed", IN_RAM, _in_ram, " & settled[1]", ""),

@@ -38,7 +38,7 @@ class RegisterCacheSpec(CacheSpec):
         super().__init__(task, tags)
 
     def make(self, m: Module):
-        dut = RegisterCache(self.tags.format, self._count)
+        dut = RegisterCache(self.tags.format, self._count, partitioned=True)
         self.expose(m, "dut", dut)
         return dut
 
@@ -49,5 +49,6 @@ class RegisterCacheSpec(CacheSpec):
         dut = self.dut
         states = [dut._states.ongoing(state) for state in STATES]
         self.claim(m, "Maintenance is in one of its states.", Cat(states).any())
-        named = Cat(dut._rotation == 1 << place for place in range(self._count))
+        named = Cat(dut._replacement.rotation == 1 << place for place in range(self._count))
         self.claim(m, "The rotation names one entry.", named.any())
+        self._partitions(m, dut._states.ongoing("WRITE"), self._count)

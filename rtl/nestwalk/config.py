@@ -90,8 +90,10 @@ class IommuConfig:
     waiting_misses : int
         Requests in block RAM that wait for a walk slot or for the walk of an equal request, a power of two of at least
         64; with one for each tag, misses never hold up hits. 0: every miss waits in line and walks for itself.
-    walk_slots_per_device : int
-        Walks of one requester id in flight at once; 0 for no limit but ``walk_slots``.
+    walk_slot_limit : bool
+        Whether software can limit the walks of one requester in flight at once (IMPCTL.WSL).
+    partitioning : bool
+        Whether software can keep domains from replacing each other's entries in caches of several ways (CPW).
     prefetch_streams : int
         Streams of accesses to consecutive pages that are noticed, a power of two of 2 to 16; 0 leaves prefetching out.
     prefetch_pages : int
@@ -156,7 +158,8 @@ class IommuConfig:
     dma_outstanding: int = 32
     walk_slots: int = 16
     waiting_misses: int = 256
-    walk_slots_per_device: int = 0
+    walk_slot_limit: bool = True
+    partitioning: bool = True
     prefetch_streams: int = 8
     prefetch_pages: int = 8
     iotlb_4k: CacheShape = CacheShape(sets=1024, ways=4)
@@ -203,10 +206,6 @@ class IommuConfig:
             f"waiting_misses is 0 or a power of two of at least 64, not {self.waiting_misses}",
         )
         require(
-            0 <= self.walk_slots_per_device <= self.walk_slots,
-            f"walk_slots_per_device is 0 to walk_slots ({self.walk_slots}), not {self.walk_slots_per_device}",
-        )
-        require(
             self.prefetch_streams in (0, 2, 4, 8, 16),
             f"prefetch_streams is 0 or a power of two of 2 to 16, not {self.prefetch_streams}",
         )
@@ -246,7 +245,7 @@ class IommuConfig:
         implies("second_stage_accessed_dirty", "page_walk_snoop")
         implies("page_requests", "device_tlb")
         implies("prefetch_streams", "waiting_misses")
-        implies("walk_slots_per_device", "waiting_misses")
+        implies("walk_slot_limit", "waiting_misses")
         implies("page_requests", "scalable_mode")
         if not (self.first_stage or self.second_stage):
             raise ValueError("at least one of first_stage and second_stage is needed")
@@ -309,6 +308,8 @@ PRESETS: dict[str, IommuConfig] = {
         dma_outstanding=16,
         walk_slots=2,
         waiting_misses=0,
+        walk_slot_limit=False,
+        partitioning=False,
         prefetch_streams=0,
         iotlb_4k=CacheShape(sets=512, ways=1),
         iotlb_2m=None,
@@ -340,6 +341,8 @@ PRESETS: dict[str, IommuConfig] = {
         dma_outstanding=2,
         walk_slots=2,
         waiting_misses=0,
+        walk_slot_limit=False,
+        partitioning=False,
         prefetch_streams=0,
         iotlb_4k=CacheShape(sets=2, ways=2),
         iotlb_2m=CacheShape(sets=2, ways=1),

@@ -85,6 +85,8 @@ class Core(wiring.Component):
         drained = Signal()
         m.d.comb += [
             translator.root_pointer.eq(registers.root_pointer),
+            translator.sharing.eq(registers.sharing),
+            registers.counted.eq(translator.events),
             self.mark.eq(translator.mark),
             drained.eq(translator.drained & ~self.draining),
             queue.drained.eq(drained),

@@ -8,10 +8,12 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from ..bus.sharing import PARTITIONS, WAY_BITS
 from ..config import CacheShape
 from ..invalidation.command import Invalidation
 from .cache_format import CacheFormat
 from .hash import digest, row_index
+from .replacement import Replacement
 
 __all__ = ["BlockCache"]
 
@@ -43,6 +45,8 @@ class BlockCache(wiring.Component):
         Rows and ways.
     confines : bool
         Whether there is ``confined``.
+    partitioned : bool
+        Whether there is ``partitions``.
 
     Attributes
     ----------
@@ -52,9 +56,12 @@ class BlockCache(wiring.Component):
         `LATENCY` cycles later: one-hot (at most one bit, since a fill replaces the entry of the same key) and the
         entry of each way.
     fill : In(stream)
-        Entry to store; replaces the entry of equal key, else an invalid one, else rotates over the ways.
+        Entry to store; replaces the entry of equal key, wherever it is, else an invalid one, else rotates over the
+        ways: over those that its domain may use.
     confined : In(1)
-        With ``fill``: else replaces that of the first way.
+        With ``fill``: else replaces that of the first way that its domain may use.
+    partitions : In(ArrayLayout)
+        The ways of each domain, see `nestwalk.bus.sharing.Sharing`. Look-ups and invalidations know nothing of it.
     invalidations : In(stream)
         Invalidation to apply; the transfer is its completion.
     filled, evicted : Out(1)
@@ -63,10 +70,13 @@ class BlockCache(wiring.Component):
 
     LATENCY = 3
 
-    def __init__(self, cache_format: CacheFormat, shape: CacheShape, *, confines: bool = False):
+    def __init__(
+        self, cache_format: CacheFormat, shape: CacheShape, *, confines: bool = False, partitioned: bool = False
+    ):
         self.format = cache_format
         self.shape = shape
         self._confines = confines
+        self._partitioned = partitioned
         self._index_bits = exact_log2(shape.sets)
         self._spread_bits = min(cache_format.SPREAD_BITS, self._index_bits)
         super().__init__(
@@ -76,6 +86,7 @@ class BlockCache(wiring.Component):
                 "way_entry": Out(cache_format.entry).array(shape.ways),
                 "fill": In(stream.Signature(cache_format.entry)),
                 **({"confined": In(1)} if confines else {}),
+                **({"partitions": In(data.ArrayLayout(WAY_BITS, PARTITIONS))} if partitioned else {}),
                 "invalidations": In(stream.Signature(Invalidation)),
                 "filled": Out(1),
                 "evicted": Out(1),
@@ -270,23 +281,26 @@ class BlockCache(wiring.Component):
             m.d.sync += [fetched.eq(self._outputs[way]), held.eq(terms), valid[way].eq(fetched.valid)]
             m.d.comb += matched[way].eq(held.all() & valid[way])
 
-        self._rotation = rotation = Signal(self.shape.ways, init=1)
-        free = ~valid & (valid + 1)  # the lowest way that is not valid
-        replaced = Mux(self.confined, 1, rotation) if self._confines else rotation
-        victim = Mux(matched.any(), matched, Mux(valid.all(), replaced, free))
         self._writes_fill = writes_fill = Signal()
+        domain_id = self.format.domain(self.fill.payload) if self._partitioned else C(0, 0)
+        m.submodules.replacement = self._replacement = replacement = Replacement(
+            self.shape.ways, domain_bits=len(domain_id), confines=self._confines
+        )
+        m.d.comb += [replacement.equal.eq(matched), replacement.valid.eq(valid), replacement.filled.eq(writes_fill)]
+        if self._confines:
+            m.d.comb += replacement.confined.eq(self.confined)
+        if self._partitioned:
+            m.d.comb += [replacement.domain_id.eq(domain_id), replacement.partitions.eq(self.partitions)]
         evicts, enable = Signal(), Signal(self.shape.ways)
         m.d.sync += [self._writing.eq(0), writes_fill.eq(0), enable.eq(0)]
-        m.d.sync += evicts.eq(third["fill"] & ~matched.any() & valid.all())
+        m.d.sync += evicts.eq(third["fill"] & replacement.evicts)
         m.d.sync += [held.eq(row) for held, row in zip(self._write_rows, third["rows"], strict=True)]
         with m.If(third["fill"]):
-            m.d.sync += [self._writing.eq(1), writes_fill.eq(1), enable.eq(victim)]
+            m.d.sync += [self._writing.eq(1), writes_fill.eq(1), enable.eq(replacement.way)]
         with m.Elif(third["scan"] & matched.any()):
             m.d.sync += [self._writing.eq(1), enable.eq(matched)]
         with m.If(writes_fill):
             m.d.sync += self._filling.eq(0)
-            if self.shape.ways > 1:
-                m.d.sync += rotation.eq(rotation.rotate_left(1))
         m.d.comb += [
             self.fill.ready.eq(writes_fill | self._scan["discard"]),
             self.filled.eq(writes_fill),

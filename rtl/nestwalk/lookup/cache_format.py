@@ -21,7 +21,16 @@ from amaranth.lib import data
 from ..bus.counting import exceeds
 from .hash import SPREAD_BITS
 
-__all__ = ["CHUNK", "CacheFormat", "ProbePlan", "equal_terms", "masked", "masked_page", "select", "unmasked"]
+__all__ = [
+    "CHUNK",
+    "CacheFormat",
+    "ProbePlan",
+    "equal_terms",
+    "masked",
+    "masked_page",
+    "select",
+    "unmasked",
+]
 
 CHUNK = 12
 """Bits compared by one term."""
@@ -119,6 +128,10 @@ class CacheFormat(ABC):
     @abstractmethod
     def spread(self, key: data.View, bits: int) -> Value:
         """The rest of the key, folded to ``bits`` bits."""
+
+    def domain(self, entry: data.View) -> Value:
+        """The domain whose fills are kept apart from those of others; only of formats that know one."""
+        return entry.domain_id
 
     @abstractmethod
     def reaches(self, invalidation: data.View) -> Value:

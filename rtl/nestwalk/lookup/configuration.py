@@ -145,6 +145,9 @@ class PasidFormat(CacheFormat):
     def spread(self, key, bits):
         return fold(key.source_id, bits)
 
+    def domain(self, entry):
+        return entry.space.domain_id
+
     def reaches(self, invalidation):
         return invalidation.context | invalidation.pasid_cache
 

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..bus.counting import exceeds
 from ..bus.fork import Fork
+from ..bus.sharing import sharing_port
 from ..bus.translation import PageSize
 from ..config import CacheShape, IommuConfig
 from ..invalidation.command import Invalidation, Scope
@@ -154,6 +155,9 @@ class GuestCaches(wiring.Component):
     fill : In(stream of GuestFill)
     invalidations : In(stream of Invalidation)
         Applied to all; the transfer is its completion.
+    sharing : In(Sharing)
+    level_hit, filled, evicted : Out(3)
+        For counters, of the nested TLB and the tables of level 1 and 2: which of them answers; pulses of each.
     """
 
     LATENCY = BlockCache.LATENCY
@@ -171,6 +175,10 @@ class GuestCaches(wiring.Component):
                 "write": Out(1),
                 "fill": In(stream.Signature(GuestFill(cfg))),
                 "invalidations": In(stream.Signature(Invalidation)),
+                "sharing": sharing_port(),
+                "level_hit": Out(3),
+                "filled": Out(3),
+                "evicted": Out(3),
             }
         )
 
@@ -184,10 +192,17 @@ class GuestCaches(wiring.Component):
         # What there is no cache for is taken and forgotten.
         m.d.comb += [self.read.eq(1), self.write.eq(1), self.fill.ready.eq(1)]
         for out, (level, shape) in zip(fork.o, shapes.items(), strict=True):
-            cache = BlockCache(GuestFormat(cfg, 9 * level), shape)
+            cache = BlockCache(GuestFormat(cfg, 9 * level), shape, partitioned=cfg.partitioning)
             m.submodules[f"tables_{level}" if level else "nested_tlb"] = cache
             wiring.connect(m, out, cache.invalidations)
             self._connect(m, cache, level)
+            if cfg.partitioning:
+                m.d.comb += cache.partitions.eq(self.sharing.ways)
+            m.d.comb += [
+                self.level_hit[level].eq(~found & cache.way_hit.any()),
+                self.filled[level].eq(cache.filled),
+                self.evicted[level].eq(cache.evicted),
+            ]
             hits += [hit & ~found for hit in cache.way_hit]
             targets += [entry.target for entry in cache.way_entry]
             # A table of level 1 is what an entry of level 2 leads to, and so on; a leaf is its own entry.

@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.fork import Fork
+from ..bus.sharing import sharing_port
 from ..bus.translation import Access, PageSize
 from ..config import IommuConfig
 from ..invalidation.command import Invalidation
@@ -93,8 +94,9 @@ class Iotlb(wiring.Component):
         Entry to store under its size class.
     invalidations : In(stream)
         Applied to all three; the transfer is its completion.
-    filled, evicted : Out(1)
-        Pulses for counters.
+    sharing : In(Sharing)
+    size_hit, filled, evicted : Out(3)
+        For counters, a bit for each part from 4 KiB on: ``hit`` by the part that answers; pulses of each.
     """
 
     LATENCY = BlockCache.LATENCY + 1
@@ -111,8 +113,10 @@ class Iotlb(wiring.Component):
                 "size": Out(PageSize),
                 "fill": In(stream.Signature(IotlbFill(cfg))),
                 "invalidations": In(stream.Signature(Invalidation)),
-                "filled": Out(1),
-                "evicted": Out(1),
+                "sharing": sharing_port(),
+                "size_hit": Out(3),
+                "filled": Out(3),
+                "evicted": Out(3),
             }
         )
 
@@ -121,11 +125,14 @@ class Iotlb(wiring.Component):
         cfg = self.cfg
         formats = {size: PageFormat(cfg, shift) for size, shift in self.SHIFTS.items()}
         confines = bool(cfg.prefetch_streams)
-        parts = {PageSize.SIZE_4K: BlockCache(formats[PageSize.SIZE_4K], cfg.iotlb_4k, confines=confines)}
+        options = {"confines": confines, "partitioned": cfg.partitioning}
+        parts = {PageSize.SIZE_4K: BlockCache(formats[PageSize.SIZE_4K], cfg.iotlb_4k, **options)}
         if cfg.iotlb_2m:
-            parts[PageSize.SIZE_2M] = BlockCache(formats[PageSize.SIZE_2M], cfg.iotlb_2m, confines=confines)
+            parts[PageSize.SIZE_2M] = BlockCache(formats[PageSize.SIZE_2M], cfg.iotlb_2m, **options)
         if cfg.iotlb_1g_entries:
-            parts[PageSize.SIZE_1G] = RegisterCache(formats[PageSize.SIZE_1G], cfg.iotlb_1g_entries)
+            parts[PageSize.SIZE_1G] = RegisterCache(
+                formats[PageSize.SIZE_1G], cfg.iotlb_1g_entries, partitioned=cfg.partitioning
+            )
         for size, part in parts.items():
             m.submodules[size.name.lower()] = part
         m.submodules.invalidations = fork = Fork(Invalidation, len(parts))
@@ -144,6 +151,10 @@ class Iotlb(wiring.Component):
             for name in ("source_id", "pasid_valid", "pasid", "access", "privileged"):
                 m.d.comb += part.key[name].eq(self.key[name])
             m.d.comb += part.key.page.eq(self.key.page[shift:])
+            m.d.sync += self.size_hit[size.value].eq(part.way_hit.any())
+            m.d.comb += [self.filled[size.value].eq(part.filled), self.evicted[size.value].eq(part.evicted)]
+            if cfg.partitioning:
+                m.d.comb += part.partitions.eq(self.sharing.ways)
             for way, entry in enumerate(part.way_entry):
                 hits.append(part.way_hit[way])
                 pages.append(Cat(self.address_page[:shift], entry.host_page))
@@ -160,10 +171,6 @@ class Iotlb(wiring.Component):
         m.d.sync += self.host_page.eq(select(pages, cfg.page_bits))
         m.d.sync += Value.cast(self.size).eq(select(sizes, 2))
         m.d.sync += self.hit.eq(Cat(hits).any())
-        m.d.comb += [
-            self.filled.eq(Cat(part.filled for part in parts.values()).any()),
-            self.evicted.eq(Cat(part.evicted for part in parts.values()).any()),
-        ]
         return m
 
     def _connect_fill(self, m, part, classes, shift):

@@ -50,8 +50,9 @@ class MissMerger(wiring.Component):
 
     Signatures are hashes: misses of different pages may be taken for equal, which costs the later one time. A request
     waits like that once (`Lookup` says whether it still may), so that whatever becomes of a walk, each of those
-    that waited for it is on its own afterwards. With ``cfg.walk_slots_per_device``, a miss of a device that has so many
-    walks under way waits for one of them, as often as it takes.
+    that waited for it is on its own afterwards. With a ``limit``, a miss of a requester id that has so many walks under
+    way waits for one of them, as often as it takes; every miss is then compared for one cycle longer. Requester ids
+    count as one if they are alike in 8 bits, devfn ^ bus with its bits reversed.
 
     Parameters
     ----------
@@ -67,6 +68,8 @@ class MissMerger(wiring.Component):
         Pulses: a prefetch was given up, because its page is being walked for or slots are scarce, or its walk is over.
         Only with ``cfg.prefetch_streams``.
     status : In(WalkStatus)
+    limit : In(5)
+        Walks of one requester id at once, 0 for any number; only with ``cfg.walk_slot_limit``.
     active, turns : Out, one bit for each slot
         A walk is under way there, and a bit that changes with each start: the walk that a miss waits for has ended
         once its slot is not active or ``turns`` has changed.
@@ -81,6 +84,7 @@ class MissMerger(wiring.Component):
                 "parked": Out(stream.Signature(WaitingMiss(cfg))),
                 **(dict.fromkeys(("dropped", "ended"), Out(1)) if cfg.prefetch_streams else {}),
                 "status": In(WalkStatus(cfg)),
+                **({"limit": In(5)} if cfg.walk_slot_limit else {}),
                 "active": Out(cfg.walk_slots),
                 "turns": Out(cfg.walk_slots),
             }
@@ -94,6 +98,7 @@ class MissMerger(wiring.Component):
         checked, waits, drops = Signal(), Signal(), Signal()
         slot, awaited, limited = Signal(slots), Signal(len(slots)), Signal()
         equal = Cat(self.active[n] & (signatures[n] == lookup.signature) for n in slots)
+        awaits, is_limited, compared = self._limit(m, lookup, equal)
         m.d.comb += [
             self.miss.ready.eq(checked & (drops | Mux(waits, self.parked.ready, self.walk.ready))),
             self.walk.valid.eq(checked & ~waits & ~drops),
@@ -105,8 +110,7 @@ class MissMerger(wiring.Component):
             parked.turn.eq(self.turns.bit_select(slot, 1)),
         ]
         # What is offered stays as it is until it is taken, and no other walk starts before.
-        m.d.sync += checked.eq(self.miss.valid & ~self.miss.ready)
-        awaits, is_limited = self._limit(m, lookup, equal)
+        m.d.sync += checked.eq(self.miss.valid & ~self.miss.ready & compared)
         with m.If(~checked):
             m.d.sync += [awaited.eq(awaits), limited.eq(is_limited)]
         m.d.comb += waits.eq((awaited.any() & lookup.mergeable) | limited)
@@ -127,18 +131,23 @@ class MissMerger(wiring.Component):
         return m
 
     def _limit(self, m, lookup, equal):
-        """The walks to wait for, and whether the device of a miss has as many under way as it may."""
-        most, started = self.cfg.walk_slots_per_device, self.walk.valid & self.walk.ready
-        if not most:
-            return equal, C(0)
-        own = Signal(self.cfg.walk_slots)
+        """The walks to wait for, whether the requester of a miss has as many under way as it may, and whether that is
+        known already."""
+        if not self.cfg.walk_slot_limit:
+            return equal, C(0), C(1)
+        own, counted, limited = Signal(self.cfg.walk_slots), Signal(), Signal()
+        started, device_bits = self.walk.valid & self.walk.ready, len(lookup.request.source_id) // 2
+        # Low devices of low buses, which are what most machines have, all differ.
+        alike = lookup.request.source_id[:device_bits] ^ lookup.request.source_id[device_bits:][::-1]
         for n in range(self.cfg.walk_slots):
-            device = Signal(16, name=f"device_{n}")
-            m.d.comb += own[n].eq(self.active[n] & (device == lookup.request.source_id))
+            device = Signal(device_bits, name=f"device_{n}", reset_less=True)
+            m.d.sync += own[n].eq(self.active[n] & (device == alike))
             with m.If(started & (self.status.slot == n)):
-                m.d.sync += device.eq(lookup.request.source_id)
-        limited = sum(own) >= most
-        return Mux(limited, own, equal), limited
+                m.d.sync += device.eq(alike)
+        # No walk starts meanwhile, so that there can only be fewer of them.
+        m.d.sync += counted.eq(self.miss.valid & ~self.miss.ready)
+        m.d.comb += limited.eq((self.limit != 0) & (sum(own) >= self.limit))
+        return Mux(limited, own, equal), limited, counted | (self.limit == 0)
 
     def _give_up(self, m, checked, drops, needless):
         """Prefetches neither wait nor take the last slots."""

@@ -7,8 +7,10 @@ from amaranth.lib.wiring import In, Out
 from ..bus.bypass_queue import BypassQueue
 from ..bus.fork import Fork
 from ..bus.generations import Generations
+from ..bus.sharing import sharing_port
 from ..bus.translation import AddressType, PageSize, RootPointer, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
+from ..counters.events import Events
 from ..formats.pasid import TranslationMode
 from ..invalidation.command import Invalidation
 from .block_cache import BlockCache
@@ -101,8 +103,9 @@ class LookupPipeline(wiring.Component):
     drained : Out(1)
         No hit of a generation before the last ``mark`` still waits for its response transfer, nor a miss of before a
         mark under a root pointer that was replaced before the mark for its walk.
-    iotlb_lookup, iotlb_hit, iotlb_filled, iotlb_evicted : Out(1)
-        Pulses for counters; a request counts when it is looked up first.
+    sharing : In(Sharing)
+    events : Out(Events)
+        Pulses for counters, of those that are told here; a request counts when it is looked up first.
     """
 
     LATENCY = Iotlb.LATENCY
@@ -129,17 +132,19 @@ class LookupPipeline(wiring.Component):
                 "forget_structures": In(1),
                 "mark": In(1),
                 "drained": Out(1),
-                "iotlb_lookup": Out(1),
-                "iotlb_hit": Out(1),
-                "iotlb_filled": Out(1),
-                "iotlb_evicted": Out(1),
+                "sharing": sharing_port(),
+                "events": Out(Events()),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.iotlb = self._iotlb = iotlb = Iotlb(self.cfg)
-        m.submodules.pasid_cache = spaces = BlockCache(self._pasid_format, self.cfg.pasid_cache)
+        m.submodules.pasid_cache = spaces = BlockCache(
+            self._pasid_format, self.cfg.pasid_cache, partitioned=self.cfg.partitioning
+        )
+        if self.cfg.partitioning:
+            m.d.comb += spaces.partitions.eq(self.sharing.ways)
         m.submodules.misses = misses = MissQueue(self.cfg, self.DEPTH)
         m.submodules.hits = hits = BypassQueue(_Answer(self.cfg), self.DEPTH)
         m.submodules.generations = self._generations = Generations(most=2 * self.DEPTH + 7, exits=2)
@@ -233,12 +238,34 @@ class LookupPipeline(wiring.Component):
             self._generations.leave[0].valid.eq(missed & answered),
             self._generations.leave[0].generation.eq(last.generation),
             self.drained.eq(self._generations.drained & ~self._elaborate_replaced(m, misses)),
-            self.iotlb_lookup.eq(valid[-1] & ~bypass & first),
-            self.iotlb_hit.eq(valid[-1] & ~bypass & first & hit),
-            self.iotlb_filled.eq(iotlb.filled),
-            self.iotlb_evicted.eq(iotlb.evicted),
         ]
+        self._count(m, valid[-1] & ~bypass & first, hit, reentry, structures, {"pasid": spaces, "context": contexts})
         return m
+
+    def _count(self, m, looked_up: Value, hit: Value, reentry, structures, caches: dict):
+        """Pulses for counters."""
+        iotlb, events = self._iotlb, self.events
+        m.d.comb += [iotlb.sharing.eq(self.sharing), events.iotlb_lookups.eq(looked_up)]
+        for part, name in enumerate(("iotlb_4k", "iotlb_2m", "iotlb_1g")):
+            m.d.comb += events[f"{name}_hits"].eq(looked_up & hit & iotlb.size_hit[part])
+            m.d.comb += _written(events, name, iotlb.filled[part], iotlb.evicted[part])
+        for name, cache in caches.items():
+            if cache is not None:
+                m.d.comb += _written(events, f"{name}_cache", cache.filled, cache.evicted)
+        if structures is not None:
+            m.d.comb += structures.sharing.eq(self.sharing)
+            for place in range(2):
+                filled, evicted = structures.filled[place], structures.evicted[place]
+                m.d.comb += _written(events, f"structure_cache_{place + 1}", filled, evicted)
+        if reentry is None:
+            return
+        m.d.comb += [reentry.sharing.eq(self.sharing), events.misses_merged.eq(reentry.merged)]
+        if self.cfg.prefetch_streams:
+            m.d.comb += [
+                events.prefetches.eq(reentry.began),
+                events.prefetches_cached.eq(reentry.vanished),
+                events.prefetches_dropped.eq(reentry.dropped),
+            ]
 
     def _find_configuration(self, m, lookup, spaces, contexts) -> dict[str, Signal]:
         """Put what the configuration caches find into ``lookup``; the values, one cycle later, say which of it is."""
@@ -410,6 +437,11 @@ class LookupPipeline(wiring.Component):
             self._generations.leave[1].valid.eq(self.response.valid & self.response.ready),
             self._generations.leave[1].generation.eq(leaving.generation),
         ]
+
+
+def _written(events: data.View, name: str, filled: Value, evicted: Value) -> list:
+    """Assign the pulses of a cache that is written."""
+    return [events[f"{name}_fills"].eq(filled), events[f"{name}_evictions"].eq(evicted)]
 
 
 def _tags(request: data.View) -> tuple[Value, Value, Value]:

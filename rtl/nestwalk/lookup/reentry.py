@@ -4,6 +4,7 @@ from amaranth.hdl import C, Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..bus.sharing import sharing_port
 from ..bus.translation import TranslationRequest
 from ..config import IommuConfig
 from .merging import MissMerger, WaitingMiss, WalkStatus
@@ -56,11 +57,16 @@ class Reentry(wiring.Component):
         A request has been looked up, as for `Prefetcher`; they and ``vanished`` only with ``cfg.prefetch_streams``.
     vanished : In(1)
         A prefetch has been looked up and needs no walk.
+    sharing : In(Sharing)
+    merged, began, dropped : Out(1)
+        Pulses for counters: a miss waits for another's walk, a page is to be looked up ahead, a prefetch is given up
+        before its walk. The latter two only with ``cfg.prefetch_streams``.
     """
 
     def __init__(self, cfg: IommuConfig):
         self.cfg = cfg
         prefetching = {"valid": In(1), "access": In(PageAccess), "missed": In(1), "vanished": In(1)}
+        prefetching |= {"began": Out(1), "dropped": Out(1)}
         super().__init__(
             {
                 "miss": In(stream.Signature(Miss(cfg))),
@@ -71,6 +77,8 @@ class Reentry(wiring.Component):
                 "level": Out(range(cfg.waiting_misses + 1)),
                 "room": In(1),
                 "o": Out(stream.Signature(Entrant(cfg))),
+                "sharing": sharing_port(),
+                "merged": Out(1),
                 **(prefetching if cfg.prefetch_streams else {}),
             }
         )
@@ -84,7 +92,10 @@ class Reentry(wiring.Component):
         wiring.connect(m, merger.parked, waiting.parked)
         wiring.connect(m, wiring.flipped(self.spilled), waiting.spilled)
         entrant, may_load = Signal(Entrant(self.cfg), reset_less=True), Signal()
+        if self.cfg.walk_slot_limit:
+            m.d.comb += merger.limit.eq(self.sharing.walk_limit)
         m.d.comb += [
+            self.merged.eq(merger.parked.valid & merger.parked.ready),
             merger.status.eq(self.status),
             waiting.status.eq(self.status),
             waiting.active.eq(merger.active),
@@ -110,11 +121,13 @@ class Reentry(wiring.Component):
         m.submodules.prefetcher = prefetcher = Prefetcher(self.cfg)
         access, under_way, begins = prefetcher.o.payload, Signal(range(self.cfg.walk_slots + 2)), Signal()
         m.d.comb += [
-            prefetcher.valid.eq(self.valid),
+            prefetcher.valid.eq(self.valid & self.sharing.prefetch),
             prefetcher.access.eq(self.access),
             prefetcher.missed.eq(self.missed),
             prefetcher.o.ready.eq(may_load),
             begins.eq(prefetcher.o.valid & may_load),
+            self.began.eq(begins),
+            self.dropped.eq(merger.dropped),
         ]
         ended = self.vanished.as_unsigned() + merger.dropped + merger.ended
         m.d.sync += [

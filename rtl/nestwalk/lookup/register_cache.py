@@ -1,12 +1,14 @@
 """A small fully associative cache in registers."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..bus.sharing import PARTITIONS, WAY_BITS
 from ..invalidation.command import Invalidation
 from .block_cache import BlockCache
 from .cache_format import CacheFormat, select
+from .replacement import Replacement
 
 __all__ = ["RegisterCache"]
 
@@ -22,24 +24,28 @@ class RegisterCache(wiring.Component):
         Entry, key, tags.
     entries : int
         Number of entries.
+    partitioned : bool
+        Whether there is ``partitions``.
 
     Attributes
     ----------
-    key, way_hit, way_entry, fill, invalidations, filled, evicted
-        As those of `BlockCache`, with the entry that hits as the only way.
+    key, way_hit, way_entry, fill, partitions, invalidations, filled, evicted
+        As those of `BlockCache`, with the entry that hits as the only way; partitions are of entries.
     """
 
     LATENCY = BlockCache.LATENCY
 
-    def __init__(self, cache_format: CacheFormat, entries: int):
+    def __init__(self, cache_format: CacheFormat, entries: int, *, partitioned: bool = False):
         self.format = cache_format
         self.entries = entries
+        self._partitioned = partitioned
         super().__init__(
             {
                 "key": In(cache_format.key),
                 "way_hit": Out(1),
                 "way_entry": Out(cache_format.entry).array(1),
                 "fill": In(stream.Signature(cache_format.entry)),
+                **({"partitions": In(data.ArrayLayout(WAY_BITS, PARTITIONS))} if partitioned else {}),
                 "invalidations": In(stream.Signature(Invalidation)),
                 "filled": Out(1),
                 "evicted": Out(1),
@@ -64,10 +70,13 @@ class RegisterCache(wiring.Component):
             m.d.sync += matched[n].eq(Cat(self.format.pattern_terms(entry, pattern)).all() & entry.valid)
 
         valid = Cat(entry.valid for entry in entries)
-        free = ~valid & (valid + 1)  # the lowest entry that is not valid
-        self._rotation = rotation = Signal(self.entries, init=1)
-        victim = Signal(self.entries)
-        m.d.comb += victim.eq(Mux(matched.any(), matched, Mux(valid.all(), rotation, free)))
+        m.submodules.replacement = self._replacement = replacement = Replacement(
+            self.entries, domain_bits=len(self.fill.payload.domain_id) if self._partitioned else 0
+        )
+        m.d.comb += [replacement.equal.eq(matched), replacement.valid.eq(valid), replacement.filled.eq(self.filled)]
+        if self._partitioned:
+            m.d.comb += replacement.domain_id.eq(self.fill.payload.domain_id)
+            m.d.comb += replacement.partitions.eq(self.partitions)
         with m.FSM(name="maintain") as self._states:
             with m.State("IDLE"):
                 with m.If(clears):
@@ -89,11 +98,9 @@ class RegisterCache(wiring.Component):
                         m.d.sync += entry.valid.eq(0)
                 m.next = "IDLE"
             with m.State("WRITE"):
-                m.d.comb += [self.fill.ready.eq(1), self.filled.eq(1), self.evicted.eq(~matched.any() & valid.all())]
-                if self.entries > 1:
-                    m.d.sync += rotation.eq(rotation.rotate_left(1))
+                m.d.comb += [self.fill.ready.eq(1), self.filled.eq(1), self.evicted.eq(replacement.evicts)]
                 for n, entry in enumerate(entries):
-                    with m.If(victim[n]):
+                    with m.If(replacement.way[n]):
                         m.d.comb += self._changing[n].eq(1)
                         m.d.sync += [entry.eq(self.fill.payload), entry.valid.eq(1)]
                 m.next = "IDLE"

@@ -10,6 +10,7 @@ from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.fork import Fork
+from ..bus.sharing import sharing_port
 from ..config import CacheShape, IommuConfig
 from ..invalidation.command import Invalidation
 from .block_cache import BlockCache
@@ -88,6 +89,9 @@ class StructureCaches(wiring.Component):
     fill : In(stream of StructureFill)
     invalidations : In(stream of Invalidation)
         Applied to both; the transfer is its completion.
+    sharing : In(Sharing)
+    filled, evicted : Out(2)
+        Pulses for counters: of level 1, of level 2.
     """
 
     LATENCY = BlockCache.LATENCY + 1
@@ -102,6 +106,9 @@ class StructureCaches(wiring.Component):
                 "hit": Out(1),
                 "fill": In(stream.Signature(StructureFill(cfg))),
                 "invalidations": In(stream.Signature(Invalidation)),
+                "sharing": sharing_port(),
+                "filled": Out(2),
+                "evicted": Out(2),
             }
         )
 
@@ -116,10 +123,13 @@ class StructureCaches(wiring.Component):
         level_2 = C(0)
         for out, (level, shape) in zip(fork.o, shapes.items(), strict=True):
             levels = level.value + 1
-            cache = BlockCache(StructureFormat(cfg, levels), shape)
+            cache = BlockCache(StructureFormat(cfg, levels), shape, partitioned=cfg.partitioning)
             m.submodules[level.name.lower()] = cache
             wiring.connect(m, out, cache.invalidations)
             self._connect(m, cache, level, 9 * levels)
+            if cfg.partitioning:
+                m.d.comb += cache.partitions.eq(self.sharing.ways)
+            m.d.comb += [self.filled[level.value].eq(cache.filled), self.evicted[level.value].eq(cache.evicted)]
             wins = cache.way_hit & (~found).replicate(shape.ways)
             hits += [*wins]
             entries += [*cache.way_entry]

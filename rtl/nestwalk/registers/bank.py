@@ -11,7 +11,7 @@ from ..bus.axi import Axi4LiteSignature, AxiResponse
 from ..config import IommuConfig
 from .capability import is_announced
 from .description import Field, Register
-from .table import REGISTERS
+from .table import FAULT_RECORD_OFFSET, IMPLEMENTATION_OFFSET, REGISTERS
 
 __all__ = ["ADDRESS_BITS", "RegisterArraySignature", "RegisterBank", "RegisterSignature"]
 
@@ -44,14 +44,15 @@ class RegisterSignature(Signature):
 
 
 class RegisterArraySignature(Signature):
-    """An array of 128-bit registers that lives outside the bank, seen from the bank.
+    """An array of registers of 64 or 128 bits that lives outside the bank, seen from the bank.
 
-    Members: ``value`` is that of the register ``index``, one cycle later and until the index changes; ``clear`` tells,
-    for one cycle, the write of 1 to the field of register ``index`` that this clears.
+    Members: ``read`` pulses for a read of the register ``index``, whose ``value`` is there one cycle later and until
+    the index changes, or when ``busy`` falls; ``clear`` tells, for one cycle, the write of 1 to the field of register
+    ``index`` that this clears.
     """
 
-    def __init__(self):
-        super().__init__({"index": Out(8), "value": In(128), "clear": Out(1)})
+    def __init__(self, register: Register):
+        super().__init__({"index": Out(8), "read": Out(1), "busy": In(1), "value": In(register.width), "clear": Out(1)})
 
 
 class RegisterBank(wiring.Component):
@@ -90,19 +91,20 @@ class RegisterBank(wiring.Component):
     def __init__(self, cfg: IommuConfig, registers: Mapping[str, Register] = REGISTERS):
         self._cfg = cfg
         self._single = [register for register in registers.values() if not register.array]
-        self._arrays = [register for register in registers.values() if register.array]
-        for array in self._arrays:
-            if array.offset + cfg.fault_records * array.width // 8 > 1 << ADDRESS_BITS:
-                raise ValueError(f"{cfg.fault_records} fault records do not fit the page of registers")
+        self._arrays = [register for register in registers.values() if register.array and self._fields(register)]
+        if FAULT_RECORD_OFFSET + 16 * cfg.fault_records > IMPLEMENTATION_OFFSET:
+            raise ValueError(f"{cfg.fault_records} fault records do not fit the page of registers")
         members = {register.name.lower(): Out(RegisterSignature(self._fields(register))) for register in self._single}
-        members |= {array.name.lower(): Out(RegisterArraySignature()) for array in self._arrays}
+        members |= {array.name.lower(): Out(RegisterArraySignature(array)) for array in self._arrays}
         self._word = Signal(ADDRESS_BITS - 3)
         places = [_place(register, field)[0] for register in self._single for field in self._fields(register)]
         self._addressed = {word: Signal(name=f"addressed_{8 * word:03x}") for word in places}
-        self._array_addressed = {array.name: Signal(2, name=f"addressed_{array.name}") for array in self._arrays}
+        self._array_addressed = {
+            array.name: Signal(_words(array), name=f"addressed_{array.name}") for array in self._arrays
+        }
         self._data = Signal(8 * WORD_BYTES)
         self._strobe = Signal(WORD_BYTES)
-        self._write = Signal()
+        self._read, self._write = Signal(), Signal()
         super().__init__(
             {
                 "csr": In(Axi4LiteSignature(address_width=ADDRESS_BITS, data_width=8 * WORD_BYTES)),
@@ -149,10 +151,12 @@ class RegisterBank(wiring.Component):
                     m.d.sync += read_next.eq(1)
                     m.next = "WRITE"
             with m.State("READ"):
+                m.d.comb += self._read.eq(1)
                 m.next = "SELECT"
             with m.State("SELECT"):
                 self._select(m)
-                m.d.sync += held.eq(self.hold)
+                busy = [getattr(self, array.name.lower()).busy for array in self._arrays]
+                m.d.sync += held.eq(Cat(self.hold, *busy).any())
                 m.next = "HOLD"
             with m.State("HOLD"):
                 m.next = "READ_RESPONSE"
@@ -176,9 +180,11 @@ class RegisterBank(wiring.Component):
         for place, addressed in self._addressed.items():
             m.d.sync += addressed.eq(word == place)
         for array in self._arrays:
-            first = array.offset // WORD_BYTES
-            within = (word >= first) & (word < first + 2 * self._cfg.fault_records)
-            m.d.sync += self._array_addressed[array.name].eq(Cat(within & ~word[0], within & word[0]))
+            first, parts = array.offset // WORD_BYTES, _words(array)
+            within = (word >= first) & (word < first + parts * array.count(self._cfg.fault_records))
+            m.d.sync += self._array_addressed[array.name].eq(
+                Cat(within & (word[: parts - 1] == part) for part in range(parts))
+            )
 
     def _select(self, m: Module):
         """Take the addressed word's value as read data."""
@@ -191,7 +197,8 @@ class RegisterBank(wiring.Component):
         choices = [(self._addressed[word], value) for word, value in words.items()]
         for array in self._arrays:
             value = getattr(self, array.name.lower()).value
-            choices += zip(self._array_addressed[array.name], (value[:64], value[64:]), strict=True)
+            parts = (value.word_select(part, 64) for part in range(_words(array)))
+            choices += zip(self._array_addressed[array.name], parts, strict=True)
         m.d.sync += self.csr.rdata.eq(selected(*zip(*choices, strict=True)))
 
     def _port(self, register: Register, field: Field, suffix: str = "") -> Signal:
@@ -220,12 +227,18 @@ class RegisterBank(wiring.Component):
     def _connect_array(self, m: Module, array: Register):
         """Address an array of registers outside the bank, and pass on the clearing of a field."""
         port = getattr(self, array.name.lower())
-        m.d.comb += port.index.eq(self._word[1:] - array.offset // (2 * WORD_BYTES))
+        number = self._word[_words(array) - 1 :] - array.offset // (_words(array) * WORD_BYTES)
+        m.d.comb += [port.index.eq(number), port.read.eq(self._read & self._array_addressed[array.name].any())]
         for field in array.fields:
             if field.attribute.write_one_clears:
                 half, low = divmod(field.low, 8 * WORD_BYTES)
                 addressed = self._write & self._array_addressed[array.name][half]
                 m.d.comb += port.clear.eq(addressed & self._strobe[low // 8] & self._data[low])
+
+
+def _words(array: Register) -> int:
+    """Words of 64 bits of each register of an array: 1 or 2."""
+    return array.width // (8 * WORD_BYTES)
 
 
 def _place(register: Register, field: Field) -> tuple[int, int]:

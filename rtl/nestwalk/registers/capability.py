@@ -1,10 +1,11 @@
-"""What a configuration announces in VER, CAP and ECAP (§1.2 to §1.4). Plain integers, no hardware."""
+"""What a configuration announces in VER, CAP, ECAP (§1.2 to §1.4) and IMPCAP. Plain integers, no hardware."""
 
 from ..config import IommuConfig
+from ..counters.events import EVENTS
 from .description import Field
 from .table import FAULT_RECORD_OFFSET, IOTLB_OFFSET, REGISTERS
 
-__all__ = ["capability", "extended_capability", "is_announced", "version"]
+__all__ = ["capability", "extended_capability", "implementation_capability", "is_announced", "version"]
 
 
 def version(cfg: IommuConfig) -> int:
@@ -61,10 +62,24 @@ def extended_capability(cfg: IommuConfig) -> int:
     )
 
 
+def implementation_capability(cfg: IommuConfig) -> int:
+    """Value of IMPCAP (64 bits)."""
+    return REGISTERS["IMPCAP"].pack(
+        {
+            "NEC": len(EVENTS) if cfg.counters else 0,
+            "NWS": cfg.walk_slots - 1,
+            "ECS": cfg.counters,
+            "CPS": cfg.partitioning,
+            "WLS": cfg.walk_slot_limit,
+            "PFS": cfg.prefetch_streams != 0,
+        }
+    )
+
+
 def is_announced(cfg: IommuConfig, field: Field) -> bool:
     """Whether ``field`` exists under ``cfg``: the capability in its ``when`` (like ``ECAP.DT``) is not 0."""
     if not field.when:
         return True
     register, _, name = field.when.partition(".")
-    values = {"CAP": capability, "ECAP": extended_capability}
+    values = {"CAP": capability, "ECAP": extended_capability, "IMPCAP": implementation_capability}
     return REGISTERS[register].by_name[name].extract(values[register](cfg)) != 0

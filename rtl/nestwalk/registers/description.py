@@ -99,7 +99,7 @@ class Register:
     offset : int
         Byte offset in the register block; of the first one of an array.
     width : int
-        32, 64 or 128 bits; an array's elements follow each other directly.
+        32, 64 or 128 bits, 64 or 128 in an array, whose elements follow each other directly.
     section : str
         Where the reference describes it.
     description : str
@@ -107,7 +107,9 @@ class Register:
     fields : tuple of Field
         All bits that are not named are reserved: writes are ignored, reads return 0.
     array : bool
-        Whether there is one for each fault record, rather than one.
+        Whether there are several of them.
+    length : int
+        How many; 0 for one of each fault record.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Register:
     description: str
     fields: tuple[Field, ...]
     array: bool = False
+    length: int = 0
 
     def __post_init__(self):
         taken = 0
@@ -126,6 +129,10 @@ class Register:
             taken |= field.mask
         if self.offset % min(self.width // 8, 16):
             raise ValueError(f"{self.name} at {self.offset:#x} is not aligned")
+
+    def count(self, fault_records: int) -> int:
+        """How many there are in a unit with so many fault recording registers."""
+        return (self.length or fault_records) if self.array else 1
 
     @cached_property
     def by_name(self) -> Mapping[str, Field]:

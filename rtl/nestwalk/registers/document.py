@@ -4,7 +4,8 @@ import sys
 from collections.abc import Iterator
 
 from ..config import PRESETS
-from .capability import capability, extended_capability
+from ..counters.events import EVENTS
+from .capability import capability, extended_capability, implementation_capability
 from .description import Field, Register
 from .table import REGISTERS
 
@@ -23,6 +24,8 @@ answered OKAY.
 RW read and write; RO read only; WO write only, reads 0; RW1C writing 1 clears. The S of RW1CS and ROS means that a warm
 reset leaves the field alone; `rst` is a cold reset and clears everything. A field marked *self-clearing* starts
 something when 1 is written to it and falls when that is done.
+
+The registers from C00h to DBFh are this implementation's own: the specification has none there.
 """
 
 
@@ -37,6 +40,7 @@ def _meaning(field: Field) -> str:
 
 def _register(register: Register) -> Iterator[str]:
     where = f"{register.offset:03X}h" + (f" + {register.width // 8:X}h·n" if register.array else "")
+    where += f", n below {register.length}" if register.length else ""
     yield f"## {register.name} — {register.description}"
     yield ""
     yield f"Offset {where}, {register.width} bits."
@@ -56,13 +60,16 @@ def render() -> str:
         f"| {register.offset:03X}h | {register.width} | {register.name} | {register.description} |"
         for register in REGISTERS.values()
     ]
-    lines += ["", "| Preset | CAP | ECAP |", "|---|---|---|"]
-    lines += [
-        f"| {name} | {capability(cfg):016X}h | {extended_capability(cfg):016X}h |" for name, cfg in PRESETS.items()
-    ]
+    lines += ["", "| Preset | CAP | ECAP | IMPCAP |", "|---|---|---|---|"]
+    announced = (capability, extended_capability, implementation_capability)
+    for name, cfg in PRESETS.items():
+        lines.append(" | ".join([f"| {name}", *(f"{value(cfg):016X}h" for value in announced)]) + " |")
     lines.append("")
     for register in REGISTERS.values():
         lines += _register(register)
+    lines += ["### What EVCNT n counts", "", "| n | Event | Counted are |", "|---|---|---|"]
+    lines += [f"| {number} | `{event.name}` | {event.description} |" for number, event in enumerate(EVENTS)]
+    lines.append("")
     return "\n".join(lines)
 
 

@@ -6,13 +6,16 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..bus.axi import Axi4LiteSignature
 from ..bus.memory import MemoryWriteSignature
+from ..bus.sharing import Sharing
 from ..bus.translation import RootPointer
 from ..config import IommuConfig
+from ..counters.counters import Counters
+from ..counters.events import Events
 from ..events.fault_log import FaultLog
 from ..events.interrupt import EventMessages
 from ..formats.fault import FaultEvent
 from .bank import ADDRESS_BITS, RegisterBank
-from .capability import capability, extended_capability, version
+from .capability import capability, extended_capability, implementation_capability, version
 from .global_commands import GlobalCommands
 from .signatures import QueueControlSignature
 from .table import REGISTERS
@@ -29,6 +32,7 @@ class RegisterFile(wiring.Component):
                       <--> queue (IQH, IQT, IQA, IQE, IWC)
                       <--> fault log <-- faults
                       <--> event messages --> event_write, irq_fault, irq_invalidation
+                      <--> counters <-- counted; sharing
 
     Reads wait for event messages that are due or on their way, so that software that sees a status also finds its
     message in memory (§1.8.2). Register-based invalidation always fails (§1.7).
@@ -47,6 +51,9 @@ class RegisterFile(wiring.Component):
     faults : stream of `FaultEvent`, in
         Taken every other cycle at least.
     event_write : `MemoryWriteSignature`, out
+    sharing : Out(Sharing)
+    counted : In(Events)
+        Pulses; nothing listens without ``cfg.counters``.
     irq_fault, irq_invalidation : Out(1)
         High while a status that raises the interrupt is set (PPF, IQE, ICE or ITE; IWC) and IM=0.
 
@@ -70,6 +77,8 @@ class RegisterFile(wiring.Component):
                 "queue": Out(QueueControlSignature(cfg)),
                 "faults": In(stream.Signature(FaultEvent)),
                 "event_write": Out(MemoryWriteSignature(cfg)),
+                "sharing": Out(Sharing),
+                "counted": In(Events()),
                 "irq_fault": Out(1),
                 "irq_invalidation": Out(1),
             }
@@ -83,6 +92,7 @@ class RegisterFile(wiring.Component):
             "VER": version(self._cfg),
             "CAP": capability(self._cfg),
             "ECAP": extended_capability(self._cfg),
+            "IMPCAP": implementation_capability(self._cfg),
         }.items():
             register = getattr(bank, name.lower())
             fields = REGISTERS[name].unpack(value)
@@ -93,6 +103,7 @@ class RegisterFile(wiring.Component):
         self._queue(m, bank)
         log = self._fault_log(m, bank)
         self._events(m, bank, log)
+        self._implementation(m, bank)
         return m
 
     def _global_commands(self, m: Module, bank: RegisterBank):
@@ -168,3 +179,21 @@ class RegisterFile(wiring.Component):
             bank.iectl.ip.eq(invalidation.pending),
             self.irq_invalidation.eq(invalidation.irq),
         ]
+
+    def _implementation(self, m: Module, bank: RegisterBank):
+        cfg, sharing = self._cfg, self.sharing
+        if cfg.prefetch_streams:
+            m.d.comb += sharing.prefetch.eq(bank.impctl.pfe)
+        if cfg.walk_slot_limit:
+            m.d.comb += sharing.walk_limit.eq(bank.impctl.wl)
+        if cfg.partitioning:
+            m.d.comb += [ways.eq(getattr(bank.cpw, f"w{number}")) for number, ways in enumerate(sharing.ways)]
+        if cfg.counters:
+            m.submodules.counters = counters = Counters()
+            m.d.comb += [
+                counters.events.eq(self.counted),
+                counters.index.eq(bank.evcnt.index),
+                counters.read.eq(bank.evcnt.read),
+                bank.evcnt.busy.eq(counters.busy),
+                bank.evcnt.value.eq(counters.value),
+            ]

@@ -5,15 +5,21 @@ Plain data, no hardware. A register or field that comes with a later feature is 
 
 from collections.abc import Mapping
 
+from ..bus.sharing import PARTITIONS, WAY_BITS
+from ..counters.counters import COUNTER_BITS
+from ..counters.events import EVENTS
 from .description import Attribute, Field, Register
 
-__all__ = ["FAULT_RECORD_OFFSET", "IOTLB_OFFSET", "REGISTERS"]
+__all__ = ["FAULT_RECORD_OFFSET", "IMPLEMENTATION_OFFSET", "IOTLB_OFFSET", "REGISTERS"]
 
 FAULT_RECORD_OFFSET = 0x220
 """Byte offset of the first fault recording register: 16 * CAP.FRO."""
 
 IOTLB_OFFSET = 0xF0
 """Byte offset of IVA, which IOTLB follows: 16 * ECAP.IRO."""
+
+IMPLEMENTATION_OFFSET = 0xC00
+"""Byte offset of this implementation's own registers, up to DBFh, where the specification has none."""
 
 RW, RO, WO, ROS = Attribute.RW, Attribute.RO, Attribute.WO, Attribute.ROS
 RW1CS = Attribute.RW1CS
@@ -320,8 +326,68 @@ _FAULT_RECORDS = (
     ),
 )
 
+OWN = "implementation-specific"
+
+_IMPLEMENTATION = (
+    _register(
+        "IMPCAP",
+        IMPLEMENTATION_OFFSET,
+        64,
+        OWN,
+        "Implementation-specific capabilities",
+        _field("29:24", "NEC", RO, "number of event counters"),
+        _field("20:16", "NWS", RO, "number of walk slots - 1"),
+        _field("3", "ECS", RO, "event counters"),
+        _field("2", "CPS", RO, "cache partitioning"),
+        _field("1", "WLS", RO, "walk limit"),
+        _field("0", "PFS", RO, "prefetch"),
+    ),
+    _register(
+        "IMPCTL",
+        IMPLEMENTATION_OFFSET + 0x08,
+        32,
+        OWN,
+        "Implementation-specific control",
+        _field(
+            "12:8",
+            "WL",
+            RW,
+            "walks in flight at once of requesters alike in devfn ^ reversed bus; 0 for no limit",
+            when="IMPCAP.WLS",
+        ),
+        _field("0", "PFE", RW, "prefetch enable", reset=1, when="IMPCAP.PFS"),
+    ),
+    _register(
+        "CPW",
+        IMPLEMENTATION_OFFSET + 0x10,
+        32,
+        OWN,
+        f"Cache partition ways: for domain identifiers equal modulo {PARTITIONS}, the ways that their entries may take",
+        *(
+            _field(
+                f"{WAY_BITS * (number + 1) - 1}:{WAY_BITS * number}",
+                f"W{number}",
+                RW,
+                f"ways of domains of remainder {number}; 0 for all",
+                when="IMPCAP.CPS",
+            )
+            for number in reversed(range(PARTITIONS))
+        ),
+    ),
+    _register(
+        "EVCNT",
+        IMPLEMENTATION_OFFSET + 0x40,
+        64,
+        OWN,
+        "Event counters since reset, read as QWORDs",
+        _field(f"{COUNTER_BITS - 1}:0", "CNT", RO, "number of events", when="IMPCAP.ECS"),
+        array=True,
+        length=len(EVENTS),
+    ),
+)
+
 REGISTERS: Mapping[str, Register] = {
     register.name: register
-    for register in (*_CAPABILITIES, *_CONTROL, *_FAULT_EVENTS, *_INVALIDATION_QUEUE, *_FAULT_RECORDS)
+    for register in (*_CAPABILITIES, *_CONTROL, *_FAULT_EVENTS, *_INVALIDATION_QUEUE, *_FAULT_RECORDS, *_IMPLEMENTATION)
 }
-"""All registers by name, in the order of their offsets except for FRCD."""
+"""All registers by name, in the order of their offsets."""

@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.bypass_queue import BypassQueue
+from ..bus.sharing import sharing_port
 from ..config import IommuConfig
 from ..formats.pasid import TranslationMode
 from ..invalidation.command import Invalidation
@@ -94,6 +95,9 @@ class Guests(wiring.Component):
     drop, waits : In(1), Out(1)
         Of the `FillQueue`.
     invalidations : In(stream of Invalidation)
+    sharing : In(Sharing)
+    looked_up, level_hit, filled, evicted : Out
+        For counters: pulses of an answer that was ``wanted``, of the cache that gives it, and those of `GuestCaches`.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -108,6 +112,11 @@ class Guests(wiring.Component):
                 "drop": In(1),
                 "waits": Out(1),
                 "invalidations": In(stream.Signature(Invalidation)),
+                "sharing": sharing_port(),
+                "looked_up": Out(1),
+                "level_hit": Out(3),
+                "filled": Out(3),
+                "evicted": Out(3),
             }
         )
 
@@ -132,4 +141,13 @@ class Guests(wiring.Component):
         m.d.comb += [answers.i.valid.eq(wanted), answers.i.payload.slot.eq(slot)]
         for name in ("hit", "leaf", "level", "target", "read", "write"):
             m.d.sync += answers.i.payload[name].eq(getattr(caches, name))
+        answering = Signal.like(caches.level_hit)
+        m.d.sync += answering.eq(caches.level_hit)
+        m.d.comb += [
+            caches.sharing.eq(self.sharing),
+            self.looked_up.eq(wanted),
+            self.level_hit.eq(answering & wanted.replicate(len(answering))),
+            self.filled.eq(caches.filled),
+            self.evicted.eq(caches.evicted),
+        ]
         return m

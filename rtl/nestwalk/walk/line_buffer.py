@@ -9,7 +9,6 @@ from ..bus.axi import AxiResponse
 from ..bus.memory import MemoryRead, MemoryReadData
 from ..bus.queue import Queue
 from ..config import IommuConfig
-from ..lookup.cache_format import equal_terms
 
 __all__ = ["BufferedEntry", "LineBuffer"]
 
@@ -31,6 +30,20 @@ class _Waiting(data.StructLayout):
 
     def __init__(self, cfg: IommuConfig):
         super().__init__({"read": MemoryRead(cfg), "again": 1})
+
+
+class _Row(data.StructLayout):
+    """Which line a place is for, and the slot that reads it, or has read it."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"tag": cfg.haw - LOG2_LINE, "owner": range(cfg.walk_slots)})
+
+
+class _Awaited(data.StructLayout):
+    """The line that a slot waits for: its place, and who reads it."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"place": exact_log2(cfg.line_buffer_lines), "owner": range(cfg.walk_slots)})
 
 
 class _Arriving(data.StructLayout):
@@ -55,9 +68,10 @@ class LineBuffer(wiring.Component):
 
     ::
 
-        candidate ──> [tags, lines: block RAM] ──> compare ──hit──> hit
-                                                      │ └─ recalls the read
-        read ──> Queue ───────────────────────────────v──> request
+        candidate ─┬> [tags, lines: block RAM] ──> compare ─┬─ hit ──> hit
+        waiting ───┘                                        ├─ line under way ──> waiting
+                                                            v  (both recall the read)
+        read ──> Queue ────────────────────────────────────────> request
                                                   line (4 pieces, the one with the entry first)
         data ──> first piece: shown; all of them ──> [lines] ──last──> valid
 
@@ -65,7 +79,10 @@ class LineBuffer(wiring.Component):
     while the step looks at the entry before, compared while it decides, and a hit then takes its read back from the
     queue. A read that misses brings its whole line. The line becomes valid one cycle after its last piece, unless a
     piece failed, ``flush`` was high or another read took its place meanwhile. The line of a slot whose former line is
-    still arriving is not kept.
+    still arriving is not kept, nor is what an overtaken walk reads: when that has ended it may be no table any more.
+
+    A read whose line another slot is reading waits for that and is looked up once more, in a cycle without a candidate;
+    if the line has not become valid it goes to memory after all.
 
     Half of the lines are for entries of each stage, so that a walk's two last entries never compete; each half is
     direct-mapped. An entry is as old as its line: whoever uses it must be content with any value since the last
@@ -78,8 +95,10 @@ class LineBuffer(wiring.Component):
 
     Attributes
     ----------
+    candidate_valid : In(1)
+        An entry may be wanted next. Without it, what waits may be looked up.
     candidate : In(haw)
-        Every cycle: address of the entry that may be wanted next.
+        Its address.
     candidate_second : In(1)
         It is a second-stage entry.
     read : In(stream of MemoryRead)
@@ -94,10 +113,12 @@ class LineBuffer(wiring.Component):
         In the same cycle: ``data``, if of a paging entry, is what was asked for, and not a further piece of its line.
     hit : Out(stream of BufferedEntry)
         Two cycles after its read at the earliest.
+    overtaken : In(walk_slots)
+        Slots whose walks began under tables that an invalidation has ended.
     flush : In(1)
         Forget all lines, those that are under way too.
-    looked_up, found, filled : Out(1)
-        Pulses for counters.
+    looked_up, waited, found, filled : Out(1)
+        Pulses for counters: ``found`` follows later for who ``waited``, if at all.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -106,17 +127,20 @@ class LineBuffer(wiring.Component):
         self._index_bits = exact_log2(self._lines)
         super().__init__(
             {
+                "candidate_valid": In(1),
                 "candidate": In(cfg.haw),
                 "candidate_second": In(1),
                 "read": In(stream.Signature(MemoryRead(cfg))),
                 "wanted": In(1),
                 "again": In(1),
+                "overtaken": In(cfg.walk_slots),
                 "request": Out(stream.Signature(MemoryRead(cfg))),
                 "data": In(stream.Signature(MemoryReadData(cfg), always_ready=True)),
                 "shown": Out(1),
                 "hit": Out(stream.Signature(BufferedEntry(cfg))),
                 "flush": In(1),
                 "looked_up": Out(1),
+                "waited": Out(1),
                 "found": Out(1),
                 "filled": Out(1),
             }
@@ -127,12 +151,18 @@ class LineBuffer(wiring.Component):
         slots = self.cfg.walk_slots
         # What a row returns that is written in the same cycle is undefined; such a line is not valid.
         block = {"init": [], "attrs": {"no_rw_check": 1}}
-        m.submodules.tags = self._tags = memory.Memory(shape=self.cfg.haw - LOG2_LINE, depth=self._lines, **block)
+        m.submodules.tags = self._tags = memory.Memory(shape=_Row(self.cfg), depth=self._lines, **block)
         self._halves = [memory.Memory(shape=64, depth=self._lines * PIECES, **block) for _ in range(2)]
         m.submodules.lower, m.submodules.upper = self._halves
         self._valid = Signal(self._lines)
-        self._arriving, self._stale = Signal(slots), Signal(slots)
+        self._arriving, self._stale, self._under_way = Signal(slots), Signal(slots), Signal(slots)
+        # The latest read that missed, and whether it takes a place, one cycle later.
+        self._takes, self._slot_of_miss = Signal(), Signal(range(slots), reset_less=True)
+        self._place_of_miss = Signal(self._index_bits, reset_less=True)
+        self._line_of_miss = Signal(self.cfg.haw - LOG2_LINE, reset_less=True)
+        self._offer_again(m)
         self._look_up(m)
+        self._join(m)
         self._wait(m)
         self._take_place(m)
         self._arrive(m)
@@ -144,125 +174,183 @@ class LineBuffer(wiring.Component):
         bits = self._index_bits - 1
         return Cat(line[:bits] ^ line[6 : 6 + bits], second)
 
+    def _offer_again(self, m: Module):
+        """Go through the slots, and offer one whose awaited line is no longer under way."""
+        cfg = self.cfg
+        slots = range(cfg.walk_slots)
+        m.submodules.last = self._last = memory.Memory(shape=cfg.haw - 3, depth=cfg.walk_slots, init=[])
+        m.submodules.awaited = self._awaited = memory.Memory(shape=_Awaited(cfg), depth=cfg.walk_slots, init=[])
+        turn, last, awaited = Signal(slots), self._last.read_port(domain="comb"), self._awaited.read_port(domain="comb")
+        self._joined, self._parked = Signal(cfg.walk_slots), Signal(cfg.walk_slots)
+        self._offered, self._offered_slot = Signal(), Signal(slots, reset_less=True)
+        self._offered_address = Signal(cfg.haw - 3, reset_less=True)
+        self._offered_place = Signal(self._index_bits, reset_less=True)
+        self._retries, self._retry_ends = Signal(), Signal()
+        ready = self._parked.bit_select(turn, 1) & ~self._under_way.bit_select(awaited.data.owner, 1)
+        m.d.comb += [last.addr.eq(turn), awaited.addr.eq(turn)]
+        # One that is offered stays so until its look-up has been of use.
+        with m.If(~self._offered):
+            m.d.sync += [
+                turn.eq(turn + 1),
+                self._offered.eq(ready),
+                self._offered_slot.eq(turn),
+                self._offered_address.eq(last.data),
+                self._offered_place.eq(awaited.data.place),
+            ]
+        with m.Elif(self._retry_ends):
+            m.d.sync += self._offered.eq(0)
+        m.d.sync += self._retries.eq(self._offered & ~self.candidate_valid & ~self._retry_ends)
+
     def _look_up(self, m: Module):
-        """Read the candidate's line and compare it; a hit is kept until the walk takes it."""
-        index = Signal(self._index_bits)
-        m.d.comb += index.eq(self._index(self.candidate, self.candidate_second))
+        """Read a line and compare it: a hit is kept until the walk takes it."""
+        index, address = Signal(self._index_bits), Signal(self.cfg.haw - 3)
+        m.d.comb += [
+            index.eq(
+                Mux(self.candidate_valid, self._index(self.candidate, self.candidate_second), self._offered_place)
+            ),
+            address.eq(Mux(self.candidate_valid, self.candidate[3:], self._offered_address)),
+        ]
         # The output registers of the RAM are registers of ours: so the tools heed ``no_rw_check``.
         tag_port, ports = self._tags.read_port(domain="comb"), [half.read_port(domain="comb") for half in self._halves]
-        tag = Signal(self.cfg.haw - LOG2_LINE, reset_less=True)
+        self._row = row = Signal(_Row(self.cfg), reset_less=True)
         halves = [Signal(64, name=name, reset_less=True) for name in ("lower", "upper")]
         m.d.comb += tag_port.addr.eq(index)
-        m.d.sync += tag.eq(tag_port.data)
+        m.d.sync += row.eq(tag_port.data)
         for port, half in zip(ports, halves, strict=True):
-            m.d.comb += port.addr.eq(Cat(self.candidate[4:LOG2_LINE], index))
+            m.d.comb += port.addr.eq(Cat(address[1:3], index))
             m.d.sync += half.eq(port.data)
-        self._address = Signal(self.cfg.haw - 3, reset_less=True)  # of the candidate, in entries
+        self._address = Signal(self.cfg.haw - 3, reset_less=True)  # of what is looked up, in entries
         self._place = Signal(self._index_bits, reset_less=True)
-        m.d.sync += [self._address.eq(self.candidate[3:]), self._place.eq(index)]
+        m.d.sync += [self._address.eq(address), self._place.eq(index)]
 
-        # A line that is there is held until it is known, in the next cycle, whether it is the right one.
-        self._held, self._recalled, taken, unsure = Signal(), Signal(), Signal(), Signal()
+        self._held, self._recalled, taken = Signal(), Signal(), Signal()
+        self._asker, asks = Signal(range(self.cfg.walk_slots)), Signal()
         hit = Signal(BufferedEntry(self.cfg), reset_less=True)
-        self._was_valid = self._valid.bit_select(self._place, 1)
-        terms = equal_terms(tag, self._address[LOG2_LINE - 3 :])
-        same = Signal(len(terms), reset_less=True)
-        m.d.sync += same.eq(Cat(terms))
+        self._was_valid, self._same = self._valid.bit_select(self._place, 1), Signal()
+        room = ~self._held | taken
         m.d.comb += [
             taken.eq(self.hit.valid & self.hit.ready),
+            self._same.eq(row.tag == self._address[LOG2_LINE - 3 :]),
             self.looked_up.eq(self.read.valid & self.wanted),
-            self.found.eq(unsure & same.all()),
+            # What the walk reads now comes first.
+            self._retry_ends.eq(self._retries & ~self.read.valid & room),
+            asks.eq(self.looked_up | self._retry_ends),
+            self._asker.eq(Mux(self._retries, self._offered_slot, self.read.payload.id)),
+            self.found.eq(asks & self._was_valid & self._same & room),
             self.hit.valid.eq(self._held & self._recalled),
             self.hit.payload.eq(hit),
         ]
-        m.d.sync += unsure.eq(0)
-        with m.If(~self._held | taken):
+        with m.If(room):
             m.d.sync += [
-                unsure.eq(self.looked_up & self._was_valid),
-                self._held.eq(self.looked_up & self._was_valid),
-                self._recalled.eq(0),
-                hit.slot.eq(self.read.payload.id),
+                self._held.eq(self.found),
+                self._recalled.eq(self._retry_ends),
+                hit.slot.eq(self._asker),
                 hit.value.eq(Mux(self._address[0], halves[1], halves[0])),
             ]
-        with m.Elif(unsure & ~same.all()):
-            m.d.sync += self._held.eq(0)
-        self._certain = ~unsure | same.all()
+        self._missed = asks & ~self.found & ~self.waited
+
+    def _join(self, m: Module):
+        """Wait for a line that another slot reads, but not a second time."""
+        owner, awaited, latest = Signal(range(self.cfg.walk_slots)), self._awaited.write_port(), Signal()
+        joins = Signal()
+        arrives = self._under_way.bit_select(owner, 1) & ~self._stale.bit_select(owner, 1) & ~self._was_valid
+        m.d.comb += [
+            # The row of the place that was taken last may have been read too early.
+            latest.eq((self._line_of_miss == self._address[LOG2_LINE - 3 :]) & (self._place_of_miss == self._place)),
+            owner.eq(Mux(latest, self._slot_of_miss, self._row.owner)),
+            joins.eq((latest & self._takes) | ((latest | self._same) & arrives)),
+            self.waited.eq(self.looked_up & joins & ~self.found & ~self.flush),
+            awaited.addr.eq(self._asker),
+            awaited.data.place.eq(self._place),
+            awaited.data.owner.eq(owner),
+            awaited.en.eq(self.waited),
+        ]
+        with m.If(self.waited):
+            m.d.sync += self._joined.bit_select(self._asker, 1).eq(1)
+        with m.If(self._retry_ends):
+            m.d.sync += self._parked.bit_select(self._offered_slot, 1).eq(0)
 
     def _wait(self, m: Module):
-        """Queue the reads, and take back that of the hit."""
+        """Queue the reads, and take back that of the hit and of who waits for a line."""
         cfg = self.cfg
         m.submodules.queue = queue = Queue(_Waiting(cfg), cfg.walk_slots)
-        m.submodules.last = last = memory.Memory(shape=cfg.haw - 3, depth=cfg.walk_slots, init=[])
-        write, read = last.write_port(), last.read_port(domain="comb")
-        enters, leaves, recalls = queue.i.payload, queue.o.payload, Signal()
-        of_entry = Cat(C(0, 3), read.data)
+        write, read = self._last.write_port(), self._last.read_port(domain="comb")
+        enters, leaves, of_hit, of_joined = queue.i.payload, queue.o.payload, Signal(), Signal()
+        of_line = self.wanted | self._retry_ends
+        of_entry, head = Cat(C(0, 3), read.data), leaves.read.id[: len(self._asker)]
         m.d.comb += [
             write.addr.eq(self.read.payload.id),
             write.data.eq(self._address),
             write.en.eq(self.looked_up),
-            queue.i.valid.eq(self.read.valid),
+            queue.i.valid.eq(self.read.valid | (self._retry_ends & ~self.found)),
             self.read.ready.eq(queue.i.ready),
             enters.read.eq(self.read.payload),
-            enters.read.line.eq(self.wanted),
+            enters.read.line.eq(of_line),
             enters.again.eq(self.again),
             read.addr.eq(leaves.read.id),
-            recalls.eq(
-                (self._held & ~self._recalled & self._certain)
-                & (queue.o.valid & (leaves.read.id == self.hit.payload.slot))
-            ),
-            self.request.valid.eq(queue.o.valid & ~recalls),
-            queue.o.ready.eq(self.request.ready | recalls),
+            of_hit.eq(self._held & ~self._recalled & queue.o.valid & (leaves.read.id == self.hit.payload.slot)),
+            of_joined.eq(queue.o.valid & leaves.read.line & self._joined.bit_select(head, 1)),
+            self.request.valid.eq(queue.o.valid & ~of_hit & ~of_joined),
+            queue.o.ready.eq(self.request.ready | of_hit | of_joined),
             self.request.payload.eq(leaves.read),
             self.request.payload.address.eq(Mux(leaves.again, of_entry, leaves.read.address)),
         ]
-        with m.If(self.wanted):
+        with m.If(of_line):
             m.d.comb += enters.read.size.eq(LOG2_LINE)
-        with m.If(recalls):
+        with m.If(self._retry_ends):
+            m.d.comb += [
+                enters.read.id.eq(self._offered_slot),
+                enters.read.address.eq(Cat(C(0, 3), self._address)),
+                enters.again.eq(0),
+            ]
+        with m.If(of_hit):
             m.d.sync += self._recalled.eq(1)
+        with m.If(of_joined):
+            m.d.sync += [self._joined.bit_select(head, 1).eq(0), self._parked.bit_select(head, 1).eq(1)]
 
     def _take_place(self, m: Module):
         """Give a line's place to the read that missed; who was about to fill it gives up."""
         cfg = self.cfg
         slots = range(cfg.walk_slots)
-        looked_up, missed, was_valid, took = Signal(), Signal(), Signal(), Signal()
-        slot, place = Signal(slots, reset_less=True), Signal(self._index_bits, reset_less=True)
-        address = Signal(cfg.haw - 3, reset_less=True)
+        missed, was_valid, took = Signal(), Signal(), Signal()
+        slot, place, line, first = self._slot_of_miss, self._place_of_miss, self._line_of_miss, Signal(2)
         m.submodules.owners = owners = memory.Memory(shape=slots, depth=self._lines, init=[])
         m.submodules.places = places = memory.Memory(shape=self._index_bits + 2, depth=cfg.walk_slots, init=[])
         owner, owns, starts = owners.read_port(domain="comb"), owners.write_port(), places.write_port()
         tag = self._tags.write_port()
-        takes, evicts = Signal(), Signal()
-        m.d.sync += [
-            looked_up.eq(self.looked_up),
-            slot.eq(self.read.payload.id),
-            place.eq(self._place),
-            address.eq(self._address),
-            was_valid.eq(self._was_valid),
-            took.eq(takes),
-        ]
+        takes, evicts = self._takes, Signal()
+        m.d.sync += [missed.eq(self._missed), was_valid.eq(self._was_valid), took.eq(takes)]
+        with m.If(self._missed):
+            m.d.sync += [
+                slot.eq(self._asker),
+                place.eq(self._place),
+                Cat(first, line).eq(self._address[1:]),
+            ]
         m.d.comb += [
-            missed.eq(looked_up & ~self.found),
-            takes.eq(missed & ~self._arriving.bit_select(slot, 1)),
+            takes.eq(missed & ~(self._arriving | self.overtaken).bit_select(slot, 1)),
             # A place taken in the cycle before was valid until then.
             evicts.eq(takes & (~was_valid | took)),
             owner.addr.eq(place),
             owns.addr.eq(place),
             owns.data.eq(slot),
             tag.addr.eq(place),
-            tag.data.eq(address[LOG2_LINE - 3 :]),
+            tag.data.tag.eq(line),
+            tag.data.owner.eq(slot),
             starts.addr.eq(slot),
-            starts.data.eq(Cat(address[1:3], place)),
+            starts.data.eq(Cat(first, place)),
             *(port.en.eq(takes) for port in (owns, tag, starts)),
         ]
         own, other = one_hot(m, slot, missed, len(slots)), one_hot(m, owner.data, evicts, len(slots))
         for number in slots:
+            with m.If(takes & own[number]):
+                m.d.sync += self._under_way[number].eq(1)
             with m.If(self.flush):
                 m.d.sync += self._stale[number].eq(1)
             with m.Elif(own[number]):
                 m.d.sync += self._stale[number].eq(~takes)
             with m.Elif(other[number]):
                 m.d.sync += self._stale[number].eq(1)
-        self._takes, self._taken_place, self._place_of = takes, place, places.read_port(domain="comb")
+        self._place_of = places.read_port(domain="comb")
 
     def _arrive(self, m: Module):
         """Store the pieces of lines; the last one makes its line valid."""
@@ -292,6 +380,8 @@ class LineBuffer(wiring.Component):
         for one, arrives in enumerate(one_hot(m, slot, of_line, cfg.walk_slots)):
             with m.If(arrives):
                 m.d.sync += self._arriving[one].eq(~piece.last)
+                with m.If(piece.last):
+                    m.d.sync += self._under_way[one].eq(0)
         for number_of_half, half in enumerate(self._halves):
             write = half.write_port()
             m.d.comb += [
@@ -311,7 +401,7 @@ class LineBuffer(wiring.Component):
         m.d.comb += [
             self.filled.eq(ended & ~self._stale.bit_select(whose, 1) & ~self._takes & ~self.flush),
             changes.eq(self._takes | self.filled),
-            place.eq(Mux(self._takes, self._taken_place, filled_place)),
+            place.eq(Mux(self._takes, self._place_of_miss, filled_place)),
         ]
         for line, change in enumerate(one_hot(m, place, changes, self._lines)):
             with m.If(change):

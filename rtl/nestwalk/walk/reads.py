@@ -51,7 +51,8 @@ class WalkReads(wiring.Component):
     event : Out(TableEvent)
         One cycle later: what that says.
     lines : In(LineBuffer's), with ``cfg.line_buffer_lines``
-        ``candidate``, ``candidate_second``, ``wanted``, ``again`` and ``flush`` of the `LineBuffer`.
+        ``candidate_valid``, ``candidate``, ``candidate_second``, ``wanted``, ``again``, ``overtaken`` and ``flush`` of
+        that.
     line : Out(stream of BufferedEntry)
         With ``cfg.line_buffer_lines``.
     line_lookup, line_hit, line_filled : Out(1)
@@ -62,10 +63,12 @@ class WalkReads(wiring.Component):
         self.cfg = cfg
         slot = range(cfg.walk_slots)
         of_lines = {
+            "candidate_valid": In(1),
             "candidate": In(cfg.haw),
             "candidate_second": In(1),
             "wanted": In(1),
             "again": In(1),
+            "overtaken": In(cfg.walk_slots),
             "flush": In(1),
             "line": Out(stream.Signature(BufferedEntry(cfg))),
         }
@@ -117,7 +120,7 @@ class WalkReads(wiring.Component):
         wiring.connect(m, lines.request, wiring.flipped(self.read.request))
         wiring.connect(m, wiring.flipped(self.read.data), lines.data)
         wiring.connect(m, lines.hit, wiring.flipped(self.line))
-        for name in ("candidate", "candidate_second", "wanted", "again", "flush"):
+        for name in ("candidate_valid", "candidate", "candidate_second", "wanted", "again", "overtaken", "flush"):
             m.d.comb += getattr(lines, name).eq(getattr(self, name))
         m.d.comb += [
             self.line_lookup.eq(lines.looked_up),

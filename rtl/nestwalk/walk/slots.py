@@ -51,6 +51,8 @@ class WalkSlots(wiring.Component):
         A walk's answer has been taken.
     doubtful : In(1)
         A walk may turn out to have been overtaken as it started.
+    overtaken : Out(walk_slots)
+        Slots whose walk was overtaken before.
     drained : Out(1)
         No walk that an invalidation overtook is still in its slot, one cycle later.
     walks : Out(range)
@@ -81,6 +83,7 @@ class WalkSlots(wiring.Component):
                 "freed": In(1),
                 "freed_slot": In(slot),
                 "doubtful": In(1),
+                "overtaken": Out(cfg.walk_slots),
                 "drained": Out(1),
                 "walks": Out(range(cfg.walk_slots + 1)),
             }
@@ -110,7 +113,7 @@ class WalkSlots(wiring.Component):
             m.d.sync += late.bit_select(self.decided, 1).eq(1)
         with m.If(self.freed):
             m.d.sync += in_use.bit_select(self.freed_slot, 1).eq(0)
-        m.d.comb += self.late.eq(late.bit_select(self.decided, 1))
+        m.d.comb += [self.late.eq(late.bit_select(self.decided, 1)), self.overtaken.eq(late)]
         m.d.sync += [
             self.space_known.eq(known.bit_select(self.marked, 1)),
             self.is_foreign.eq(foreign.bit_select(self.looked, 1)),

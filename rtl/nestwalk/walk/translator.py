@@ -7,8 +7,10 @@ from amaranth.lib.wiring import In, Out
 from ..bus.fork import Fork
 from ..bus.memory import MemoryReadSignature, MemoryWriteSignature
 from ..bus.merge import Merge
+from ..bus.sharing import sharing_port
 from ..bus.translation import RootPointer, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
+from ..counters.events import Events
 from ..formats.fault import FaultEvent
 from ..invalidation.command import Invalidation
 from ..lookup.guest_caches import guest_shapes
@@ -58,7 +60,8 @@ class Translator(wiring.Component):
     faults : Out(stream of FaultEvent)
     read, update_read : Out(MemoryReadSignature)
     update_write : Out(MemoryWriteSignature)
-    iotlb_lookup, iotlb_hit, iotlb_filled, iotlb_evicted, walk_started, line_lookup, line_hit, line_filled : Out(1)
+    sharing : In(Sharing)
+    events : Out(Events)
         Pulses for counters.
     """
 
@@ -76,14 +79,8 @@ class Translator(wiring.Component):
                 "read": Out(MemoryReadSignature(cfg)),
                 "update_read": Out(MemoryReadSignature(cfg)),
                 "update_write": Out(MemoryWriteSignature(cfg)),
-                "iotlb_lookup": Out(1),
-                "iotlb_hit": Out(1),
-                "iotlb_filled": Out(1),
-                "iotlb_evicted": Out(1),
-                "walk_started": Out(1),
-                "line_lookup": Out(1),
-                "line_hit": Out(1),
-                "line_filled": Out(1),
+                "sharing": sharing_port(),
+                "events": Out(Events()),
             }
         )
 
@@ -110,11 +107,11 @@ class Translator(wiring.Component):
         m.d.comb += [lookup.root_pointer.eq(self.root_pointer), walker.root_pointer.eq(self.root_pointer)]
         if cfg.waiting_misses:
             m.d.comb += lookup.status.eq(walker.status)
-        for name in ("iotlb_lookup", "iotlb_hit", "iotlb_filled", "iotlb_evicted"):
-            m.d.comb += getattr(self, name).eq(getattr(lookup, name))
-        m.d.comb += self.walk_started.eq(walker.started)
-        for name in ("line_lookup", "line_hit", "line_filled"):
-            m.d.comb += getattr(self, name).eq(getattr(walker, name))
+        m.d.comb += [
+            lookup.sharing.eq(self.sharing),
+            walker.sharing.eq(self.sharing),
+            self.events.eq(lookup.events.as_value() | walker.events.as_value()),
+        ]
         self._elaborate_invalidations(m, lookup, walker)
         return m
 

@@ -1,12 +1,14 @@
 """The walker: many walks over one pair of step datapaths."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.memory import MemoryReadSignature
+from ..bus.sharing import sharing_port
 from ..bus.translation import RootPointer, TranslationResponse
 from ..config import IommuConfig
+from ..counters.events import Events
 from ..formats.fault import FaultEvent
 from ..formats.pasid import TranslationMode
 from ..invalidation.command import Invalidation
@@ -90,8 +92,9 @@ class Walker(wiring.Component):
         Slots in use, for counters.
     started : Out(1)
         Pulse for each walk begun.
-    line_lookup, line_hit, line_filled : Out(1)
-        Pulses of the line buffer.
+    sharing : In(Sharing)
+    events : Out(Events)
+        Pulses for counters, of those that are told here.
     status : Out(WalkStatus)
         For requests that wait for a walk; not without ``cfg.waiting_misses``.
     """
@@ -118,9 +121,8 @@ class Walker(wiring.Component):
                 "drained": Out(1),
                 "walks": Out(range(self.cfg.walk_slots + 1)),
                 "started": Out(1),
-                "line_lookup": Out(1),
-                "line_hit": Out(1),
-                "line_filled": Out(1),
+                "sharing": sharing_port(),
+                "events": Out(Events()),
                 **({"status": Out(WalkStatus(cfg))} if cfg.waiting_misses else {}),
             }
         )
@@ -147,6 +149,7 @@ class Walker(wiring.Component):
         self._act(m)
         self._keep(m)
         self._connect(m)
+        self._count(m)
         return m
 
     def _select(self, m):
@@ -219,9 +222,11 @@ class Walker(wiring.Component):
             m.d.comb += self._guests.key.eq(step.guest_key)
         if self.cfg.line_buffer_lines:
             m.d.comb += [
+                reads.candidate_valid.eq(event.is_table | event.is_page),
                 reads.candidate.eq(step.candidate),
                 reads.candidate_second.eq(step.candidate_second),
                 reads.flush.eq(self.overtake),
+                reads.overtaken.eq(slots.overtaken),
             ]
 
     def _act(self, m):
@@ -326,5 +331,36 @@ class Walker(wiring.Component):
             slots.freed_slot.eq(results.freed_slot),
             self.drained.eq(slots.drained),
             self.walks.eq(slots.walks),
-            *(getattr(self, name).eq(getattr(reads, name)) for name in ("line_lookup", "line_hit", "line_filled")),
         ]
+
+    def _count(self, m):
+        """Pulses for counters."""
+        events, known, guests, reads = self.events, self.miss.payload.known, self._guests, self._reads
+        m.d.comb += [
+            events.walks.eq(self.started),
+            events.pasid_cache_hits.eq(self.started & known.space_hit),
+            events.reads.eq(self.read.request.valid & self.read.request.ready),
+            events.faults.eq(self.faults.valid & self.faults.ready),
+        ]
+        if self.cfg.context_cache is not None:
+            m.d.comb += events.context_cache_hits.eq(self.started & known.context_hit & ~known.space_hit)
+        if structure_shapes(self.cfg):
+            level = Value.cast(self.miss.payload.lookup.hint.level)
+            m.d.comb += [
+                events.structure_cache_1_hits.eq(self.started & known.hint_hit & ~level),
+                events.structure_cache_2_hits.eq(self.started & known.hint_hit & level),
+            ]
+        if guests is not None:
+            m.d.comb += [guests.sharing.eq(self.sharing), events.guest_lookups.eq(guests.looked_up)]
+            for level, name in enumerate(("nested_tlb", "second_stage_cache_1", "second_stage_cache_2")):
+                m.d.comb += [
+                    events[f"{name}_hits"].eq(guests.level_hit[level]),
+                    events[f"{name}_fills"].eq(guests.filled[level]),
+                    events[f"{name}_evictions"].eq(guests.evicted[level]),
+                ]
+        if self.cfg.line_buffer_lines:
+            m.d.comb += [
+                events.line_buffer_lookups.eq(reads.line_lookup),
+                events.line_buffer_hits.eq(reads.line_hit),
+                events.line_buffer_fills.eq(reads.line_filled),
+            ]

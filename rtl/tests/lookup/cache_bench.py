@@ -142,7 +142,7 @@ class CacheBench:
             self.removed = self.removing.done = self.now
             self.removing = None
             ctx.set(dut.invalidations.valid, 0)
-        self.evicted += evicted
+        self.evicted += bool(evicted)
         if len(self.keys) > port.latency:
             answered = self.keys.popleft()
             self._check(self.now - port.latency, answered, port.decode(values))

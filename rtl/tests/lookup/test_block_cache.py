@@ -3,12 +3,15 @@
 from itertools import product
 
 import pytest
+from amaranth.hdl import Value
 
 from nestwalk.config import CacheShape, preset
 from nestwalk.invalidation.command import Scope
 from nestwalk.lookup.block_cache import BlockCache
+from nestwalk.lookup.register_cache import RegisterCache
 from rtl.tests.lookup.cache_bench import CacheBench, CachePort
 from rtl.tests.lookup.rules import EVERYTHING, SOURCE_IDS, PageRules
+from rtl.tests.simulation import send, simulate
 
 CFG = preset("FORMAL")
 
@@ -127,3 +130,79 @@ def test_a_fill_that_waits_when_an_invalidation_comes_never_survives_it(rng):
 
     bench.run(testbench)
     assert bench.discarded >= 2
+
+
+async def find(ctx, dut, key: dict) -> int | None:
+    """The way, or for a cache in registers the entry, that answers ``key``."""
+    ctx.set(dut.key, key)
+    await ctx.tick().repeat(dut.LATENCY)
+    if isinstance(dut, RegisterCache):
+        tags = [Value.cast(entry[name]) for entry in dut._entries for name in ("valid", "page")]
+        found = [ctx.get(tag) for tag in tags]
+        held = [page == key["page"] for valid, page in zip(found[::2], found[1::2], strict=True) if valid]
+        assert sum(held) == ctx.get(dut.way_hit)
+        return held.index(True) if any(held) else None
+    ways = ctx.get(dut.way_hit)
+    assert ways & (ways - 1) == 0
+    return ways.bit_length() - 1 if ways else None
+
+
+def allowed_ways(masks: list[int], domain_id: int, ways: int) -> set[int]:
+    """The ways that a domain's entries may take."""
+    mask = masks[domain_id % len(masks)] or 0b1111
+    return {way for way in range(ways) for bit in range(4) if mask >> bit & 1 and bit * ways // 4 == way}
+
+
+@pytest.mark.parametrize("ways", [1, 2, 4, "registers"])
+def test_a_fill_replaces_only_what_its_domain_may(ways, rng):
+    """After each fill everything is where it was, but for what the fill replaced in a way that its domain may use."""
+    cache_format = PageRules(CFG, 0).format
+    if ways == "registers":
+        ways, sets = 4, 1
+        dut = RegisterCache(cache_format, 4, partitioned=True)
+    else:
+        sets = 4
+        dut = BlockCache(cache_format, CacheShape(sets=sets, ways=ways), partitioned=True)
+    places: dict[int, int] = {}
+    used: set[tuple[int, int]] = set()
+    kept = lost = 0
+
+    def key(page: int) -> dict:
+        return {"source_id": 7, "page": page, "privileged": 1}
+
+    async def testbench(ctx):
+        nonlocal kept, lost
+        await ctx.tick().repeat(sets + 4)
+        masks = [0, 0, 0, 0]
+        for step in range(300):
+            if step % 50 == 0:
+                masks = [rng.randrange(16) for _ in masks] if step % 100 else [rng.choice([3, 12]) for _ in masks]
+                ctx.set(Value.cast(dut.partitions), sum(mask << 4 * number for number, mask in enumerate(masks)))
+                await ctx.tick().repeat(2)
+            page, domain_id = rng.randrange(64 * sets), rng.randrange(16)
+            tags = {"source_id": 7, "page": page, "domain_id": domain_id, "permissions": EVERYTHING}
+            await send(ctx, dut.fill, tags | {"host_page": page})
+            await ctx.tick().repeat(2)
+            way = await find(ctx, dut, key(page))
+            assert way is not None
+            allowed = allowed_ways(masks, domain_id, ways)
+            assert way in allowed or way == places.get(page)
+            before = dict(places)
+            for other, place in before.items():
+                now = await find(ctx, dut, key(other)) if other != page else way
+                if now is None:
+                    assert place == way
+                    assert page not in before, "what replaces its own key evicts nothing"
+                    lost += 1
+                    del places[other]
+                else:
+                    assert now == place
+                    kept += 1
+            assert len(before) - len(places) <= 1
+            places[page] = way
+            used.add((way, domain_id % 4))
+
+    simulate(dut, testbench, limit=500_000)
+    assert lost > 30
+    assert kept > 300
+    assert len(used) == 4 * ways

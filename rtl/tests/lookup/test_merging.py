@@ -11,7 +11,7 @@ from rtl.tests.simulation import simulate
 
 CFG = preset("FORMAL").replace(tag_width=16, walk_slots=4, waiting_misses=64)
 PREFETCHING = CFG.replace(prefetch_streams=2)
-LIMITED = PREFETCHING.replace(walk_slots_per_device=2)
+LIMITED = PREFETCHING.replace(walk_slot_limit=True)
 
 
 @dataclass
@@ -23,8 +23,12 @@ class Walk:
     ended: bool = False
 
 
-@pytest.mark.parametrize("cfg", [CFG, PREFETCHING, LIMITED], ids=["plain", "prefetching", "limited"])
-def test_random_misses(cfg, rng):
+@pytest.mark.parametrize(
+    ("cfg", "limit"),
+    [(CFG, 0), (PREFETCHING, 0), (LIMITED, 0), (LIMITED, 2)],
+    ids=["plain", "prefetching", "no-limit", "limited"],
+)
+def test_random_misses(cfg, limit, rng):
     dut = MissMerger(cfg)
     slots: list[Walk | None] = [None] * cfg.walk_slots
     starts = [0] * cfg.walk_slots
@@ -43,7 +47,7 @@ def test_random_misses(cfg, rng):
         own = [other for other in others if other["device"] == miss["device"]]
         assert not (equal and (miss["mergeable"] or miss.get("prefetch")))
         assert not (miss.get("prefetch") and len(others) == cfg.walk_slots - 1)
-        assert len(own) < (cfg.walk_slots_per_device or cfg.walk_slots)
+        assert len(own) < (limit or cfg.walk_slots)
         seen["walked beside an equal one" if equal else "walked"] += 1
 
     def check_wait(miss: dict, walk: Walk | None):
@@ -51,11 +55,13 @@ def test_random_misses(cfg, rng):
         assert not miss.get("prefetch")
         seen["parked" if walk else "parked late"] += 1
         if walk:
-            by_limit = cfg.walk_slots_per_device and walk.miss["device"] == miss["device"]
+            by_limit = limit and walk.miss["device"] == miss["device"]
             assert by_limit or (miss["mergeable"] and walk.miss["signature"] == miss["signature"])
 
     async def testbench(ctx):
         number, miss, prefetches = 0, None, 0
+        if cfg.walk_slot_limit:
+            ctx.set(dut.limit, limit)
         for cycle in range(5000):
             busy = rng.random() < (0.95, 0.3)[cycle // 500 % 2]
             if miss is None and rng.random() < 0.8:

@@ -72,7 +72,7 @@ async def fill_caches(ctx, dut: LookupPipeline):
                 entry = {"entry": entry_of(source_id, pasid, page), "class_size": PageSize.SIZE_4K}
                 await send(ctx, dut.iotlb_fill, entry)
                 await ctx.tick()
-                assert not ctx.get(dut.iotlb_evicted)
+                assert not ctx.get(dut.events.iotlb_4k_evictions)
     for source_id, rid_pasid in CONTEXT_OF.items():
         await send(ctx, dut.context_fill, {"source_id": source_id, "fields": {"rid_pasid": rid_pasid}})
     for (source_id, pasid), domain in SPACE_OF.items():
@@ -243,9 +243,7 @@ class Soak:
             room = self.walks.offer(ctx, stall) if self.walks else True
             ctx.set(dut.miss.ready, room and rng.random() >= stall)
             samples = [getattr(port, name) for port in (dut.request, dut.response, dut.miss) for name in HANDSHAKE]
-            _clk, _rst, drained, lookup, hit, *values = await ctx.tick().sample(
-                dut.drained, dut.iotlb_lookup, dut.iotlb_hit, *samples
-            )
+            _clk, _rst, drained, events, *values = await ctx.tick().sample(dut.drained, dut.events, *samples)
             accepted, answered, missed = (values[3 * n] and values[3 * n + 1] for n in range(3))
             self.check_drained(drained, root)
             if answered:
@@ -261,8 +259,8 @@ class Soak:
                 self.mark = self.now
             for name in forgets:
                 self.forgets[name].append(self.now)
-            self.lookups += lookup
-            self.hits += hit
+            self.lookups += events.iotlb_lookups
+            self.hits += events.iotlb_4k_hits
             self.now += 1
 
     def check_drained(self, drained, root):

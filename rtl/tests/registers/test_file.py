@@ -4,8 +4,10 @@
 import pytest
 
 from nestwalk.config import PRESETS
+from nestwalk.counters.counters import Counters
+from nestwalk.counters.events import EVENTS
 from nestwalk.formats.fault import FaultReason, FaultRecord
-from nestwalk.registers.capability import capability, extended_capability, version
+from nestwalk.registers.capability import capability, extended_capability, implementation_capability, version
 from nestwalk.registers.file import RegisterFile
 from nestwalk.registers.table import FAULT_RECORD_OFFSET, REGISTERS
 from rtl.tests.registers.csr import access_read, access_write, read, write
@@ -91,6 +93,7 @@ def test_capabilities_are_read_only(preset, rng):
     cfg = PRESETS[preset]
     dut = RegisterFile(cfg)
     wanted = {"VER": version(cfg), "CAP": capability(cfg), "ECAP": extended_capability(cfg)}
+    wanted["IMPCAP"] = implementation_capability(cfg)
     values = {}
 
     async def testbench(ctx):
@@ -321,6 +324,45 @@ def test_faults_are_drained_the_way_a_driver_does(rng):
 
     unit.run(testbench)
     assert drained == [(source_id, source_id, FaultReason.SSS_2) for source_id in sent]
+
+
+def test_what_is_shared_out_is_as_software_says(rng):
+    dut = RegisterFile(CFG)
+    seen = []
+
+    async def testbench(ctx):
+        sharing = dut.sharing
+        seen.append((ctx.get(sharing.prefetch), ctx.get(sharing.walk_limit), ctx.get(sharing.ways.as_value())))
+        for _ in range(10):
+            prefetch, limit, ways = rng.randrange(2), rng.randrange(32), [rng.randrange(16) for _ in range(4)]
+            await write(ctx, dut.csr, "IMPCTL", PFE=prefetch, WL=limit)
+            await write(ctx, dut.csr, "CPW", **{f"W{number}": mask for number, mask in enumerate(ways)})
+            assert (ctx.get(sharing.prefetch), ctx.get(sharing.walk_limit)) == (prefetch, limit)
+            assert [ctx.get(sharing.ways[number]) for number in range(4)] == ways
+            assert (await read(ctx, dut.csr, "CPW"))["W2"] == ways[2]
+
+    simulate(dut, testbench)
+    assert seen == [(1, 0, 0)], "after a reset nothing is limited"
+
+
+def test_event_counters_are_read_in_any_order(rng):
+    dut = RegisterFile(CFG)
+    counts = [rng.randrange(200) for _ in EVENTS]
+    order = rng.sample(range(len(EVENTS)), len(EVENTS))
+    found = {}
+
+    async def testbench(ctx):
+        for cycle in range(3 * max(counts)):
+            due = (cycle % 3 == 0 and cycle // 3 < count for count in counts)
+            ctx.set(dut.counted.as_value(), sum(pulse << place for place, pulse in enumerate(due)))
+            await ctx.tick()
+        await ctx.tick().repeat(Counters.ROUND + 16)
+        for index in order:
+            found[index] = await access_read(ctx, dut.csr, REGISTERS["EVCNT"].offset + 8 * index)
+        assert await access_read(ctx, dut.csr, REGISTERS["EVCNT"].offset + 8 * len(EVENTS)) == 0
+
+    simulate(dut, testbench)
+    assert [found[index] for index in range(len(EVENTS))] == counts
 
 
 def test_a_version_without_queued_invalidation_only_is_refused():

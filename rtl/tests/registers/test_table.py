@@ -15,6 +15,7 @@ DEFAULT = PRESETS["DEFAULT"]
 OFFSETS = """
 000 VER 008 CAP 010 ECAP 018 GCMD 01C GSTS 020 RTADDR 028 CCMD 034 FSTS 038 FECTL 03C FEDATA 040 FEADDR 044 FEUADDR
 080 IQH 088 IQT 090 IQA 09C ICS 0A0 IECTL 0A4 IEDATA 0A8 IEADDR 0AC IEUADDR 0B0 IQERCD 0F0 IVA 0F8 IOTLB 220 FRCD
+C00 IMPCAP C08 IMPCTL C10 CPW C40 EVCNT
 """
 
 FIELDS = """
@@ -44,7 +45,7 @@ def test_registers_are_where_the_specification_has_them():
 def test_registers_do_not_overlap():
     taken = set()
     for register in REGISTERS.values():
-        for instance in range(8 if register.array else 1):
+        for instance in range(register.count(fault_records=8)):
             start = register.offset + instance * register.width // 8
             taken_here = set(range(start, start + register.width // 8))
             assert not taken_here & taken, register.name

@@ -72,7 +72,7 @@ class HitLatency(_Hits):
     def joined(self, core: Outcome, axi: Outcome) -> Outcome:
         figures = {f"core_{name}": value for name, value in core.figures.items()}
         figures |= {f"axi_{name}": value - AxiPort.DELAY for name, value in axi.figures.items()}
-        return Outcome(figures, core.notes + axi.notes)
+        return Outcome(figures, core.notes + axi.notes, counters=core.counters)
 
 
 @dataclass(frozen=True)
@@ -89,4 +89,4 @@ class HitThroughput(_Hits):
 
     def joined(self, core: Outcome, axi: Outcome) -> Outcome:
         figures = {**core.figures, **{f"axi_{name}": value for name, value in axi.figures.items()}}
-        return Outcome(figures, core.notes + axi.notes)
+        return Outcome(figures, core.notes + axi.notes, counters=core.counters)

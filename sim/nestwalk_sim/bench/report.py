@@ -42,6 +42,10 @@ class BenchReport:
         By workload.
     histograms : dict
         By workload and name: how often each number of cycles occurred.
+    details : dict
+        By workload and row of a sweep: figures.
+    counters : dict
+        By workload and event.
     """
 
     preset: str
@@ -50,6 +54,8 @@ class BenchReport:
     workloads: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
     histograms: dict[str, dict[str, dict[int, int]]] = field(default_factory=dict)
+    details: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    counters: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, workload: str, outcome: Outcome) -> None:
         """Take in what a workload found."""
@@ -58,6 +64,10 @@ class BenchReport:
             self.notes[workload] = outcome.notes
         if outcome.histograms:
             self.histograms[workload] = outcome.histograms
+        if outcome.details:
+            self.details[workload] = outcome.details
+        if outcome.counters:
+            self.counters[workload] = outcome.counters
 
     def as_dict(self) -> dict[str, object]:
         """In plain JSON types."""
@@ -70,6 +80,8 @@ class BenchReport:
             "met": self.met,
             "notes": self.notes,
             "histograms": self.histograms,
+            "details": self.details,
+            "counters": self.counters,
         }
 
     def rows(self, workload: str) -> list[Row]:

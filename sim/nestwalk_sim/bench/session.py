@@ -23,6 +23,9 @@ __all__ = ["Outcome", "Session", "Timing", "Workload", "WrongAnswer", "measure_i
 
 Cycles = np.ndarray
 
+PARTS = ("4k", "2m", "1g")
+"""Parts of the IOTLB."""
+
 WARM_UP_PASSES = 8
 """Times that a working set is accessed before it is taken for what does not fit."""
 
@@ -45,11 +48,18 @@ class Outcome:
         What a reader of the figures should know.
     histograms : dict of str to dict of int to int
         How often each number of cycles occurred.
+    details : dict of str to dict of str to float
+        Figures of each row of a sweep.
+    counters : dict of str to int
+        The unit's event counters in the end, see `nestwalk.counters.events`; of a workload at two ports that of the
+        core.
     """
 
     figures: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     histograms: dict[str, dict[int, int]] = field(default_factory=dict)
+    details: dict[str, dict[str, float]] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
 
     def count(self, name: str, cycles: Iterable[int]) -> None:
         """Store the histogram of some numbers of cycles."""
@@ -107,6 +117,28 @@ class Session:
         self.bench.memory.load(platform.memory.image())
         self.bench.memory.timing = MemoryTiming(latency=latency)
         await self.forget(platform)
+
+    async def share(self, **sharing) -> None:
+        """Set how devices and domains share the unit; see `Driver.share`."""
+        await self._driver.share(**sharing)
+
+    async def counters(self) -> dict[str, int]:
+        """What the unit has counted since its reset, with the look-ups that follow from it."""
+        counts = await self._driver.event_counts()
+        if counts:
+            structures = counts["pasid_cache_hits"] - counts["structure_cache_1_hits"]
+            second = counts["guest_lookups"] - counts["nested_tlb_hits"]
+            counts |= {
+                "iotlb_misses": counts["iotlb_lookups"] - sum(counts[f"iotlb_{size}_hits"] for size in PARTS),
+                "pasid_cache_lookups": counts["walks"],
+                "context_cache_lookups": counts["walks"] - counts["pasid_cache_hits"],
+                "structure_cache_1_lookups": counts["pasid_cache_hits"],
+                "structure_cache_2_lookups": structures,
+                "nested_tlb_lookups": counts["guest_lookups"],
+                "second_stage_cache_1_lookups": second,
+                "second_stage_cache_2_lookups": second - counts["second_stage_cache_1_hits"],
+            }
+        return counts
 
     async def forget(self, platform: Platform) -> None:
         """Set the root pointer anew, with which every cache is emptied."""
@@ -219,4 +251,7 @@ class Workload(ABC):
 
 async def measure_in_simulation(bench: Bench, workload: Workload, preset_name: str, seed: int) -> Outcome:
     """The coroutine that runs inside the simulation."""
-    return await workload.run(Session(bench, preset_name, seed, workload.name))
+    session = Session(bench, preset_name, seed, workload.name)
+    outcome = await workload.run(session)
+    outcome.counters = await session.counters()
+    return outcome

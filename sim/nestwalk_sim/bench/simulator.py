@@ -48,6 +48,7 @@ class Simulator(Workload):
                 "ratio": round(min(ours.figures[name] / value for name, value in theirs.items()), 1),
             },
             ["the ratio is the smaller one of cycles and translations per second; wall time of this machine as it is"],
+            counters=ours.counters,
         )
 
     async def run(self, session: Session) -> Outcome:

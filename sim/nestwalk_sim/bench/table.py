@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from .races.table import show_races
 from .report import BenchReport
 from .targets import Reference, verdict_of
 
@@ -33,6 +34,8 @@ def show(console: Console, report: BenchReport) -> None:
                 style=style,
             )
     console.print(table)
+    if "races" in report.details:
+        show_races(console, report.details["races"])
     for workload, notes in report.notes.items():
         for note in notes:
             console.print(f"{workload}: {note}", highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ request at a time.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
@@ -83,6 +83,20 @@ def _cold_walk() -> Iterator[tuple[str, Reference]]:
         yield f"{case.name}_overhead_per_read", Reference(limit=0, target=4, stretch=2, sense=at_most, peer=peer)
 
 
+def _races() -> Iterator[tuple[str, Reference]]:
+    none = Reference(limit=0, target=0, sense=Sense.EXACTLY)
+    yield "rows", Reference()
+    for port in ("core", "axi"):
+        yield f"{port}_timings", Reference()
+        yield f"{port}_stale", replace(none, peer="0–67 % of a row")
+        yield f"{port}_mixed", none
+        yield f"{port}_hung", replace(none, peer="1–3 of a row")
+        yield f"{port}_stream_invalidations", Reference(peer="stops after 70–83")
+        for kind in ("reads", "writes"):
+            yield f"{port}_stream_longest_gap_{kind}", Reference(peer="for ever" if kind == "writes" else "")
+        yield f"{port}_stream_longest_wait", Reference()
+
+
 REFERENCES: dict[str, dict[str, Reference]] = {
     "hit_latency": {
         "core_cycles": Reference(limit=1, target=6, stretch=4, sense=Sense.AT_MOST),
@@ -127,6 +141,7 @@ REFERENCES: dict[str, dict[str, Reference]] = {
         "translations_per_second": Reference(),
         "ratio": Reference(target=5),
     },
+    "races": dict(_races()),
 }
 """By workload and figure, in the order in which they are shown."""
 
@@ -141,4 +156,5 @@ def verdict_of(value: float | None, reference: Reference) -> Verdict:
     if sense.holds(value, target):
         beyond = reference.stretch is not None and sense.holds(value, reference.stretch)
         return Verdict(True, "met, stretch too" if beyond else "met")
-    return Verdict(False, f"missed by {abs(value - target):.4g} ({abs(value - target) / abs(target):.0%})")
+    share = f" ({abs(value - target) / abs(target):.0%})" if target else ""
+    return Verdict(False, f"missed by {abs(value - target):.4g}{share}")

@@ -12,12 +12,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from ..bench.report import Progress as Told
 from ..bench.report import run_workloads
 from ..bench.table import show
-from ..bench.workloads import WORKLOADS
+from ..bench.workloads import LONG, WORKLOADS
 from ..errors import UserError
 from ..files import write_json
 from .options import Json, Preset, configuration
 
 __all__ = ["bench"]
+
+_BY_DEFAULT = f"By default all but {', '.join(sorted(LONG))}."
 
 _PAGE_WIDTH = 130
 """Columns of the table in a file or a pipe."""
@@ -25,7 +27,7 @@ _PAGE_WIDTH = 130
 
 def bench(
     workloads: Annotated[
-        list[str] | None, typer.Argument(metavar="[W]...", help=f"All by default: {', '.join(WORKLOADS)}.")
+        list[str] | None, typer.Argument(metavar="[W]...", help=f"{_BY_DEFAULT} Of {', '.join(WORKLOADS)}.")
     ] = None,
     preset: Preset = "DEFAULT",
     seed: Annotated[int, typer.Option(min=0, help="Of pages, PASIDs and orders.")] = 1,
@@ -38,7 +40,7 @@ def bench(
     A missed target is shown, it is no error; a wrong answer of the unit is one (exit status 1).
     """
     configuration(preset)
-    names = list(dict.fromkeys(workloads or WORKLOADS))
+    names = list(dict.fromkeys(workloads or [name for name in WORKLOADS if name not in LONG]))
     for name in names:
         if name not in WORKLOADS:
             raise UserError(f"unknown workload {name!r}: choose of {', '.join(WORKLOADS)}")

@@ -19,7 +19,7 @@ class RegisterFile:
         self._registers: dict[str, tuple[Register, int]] = {}
         self._values: dict[str, int] = {}
         for name, register in REGISTERS.items():
-            for index in range(fault_records if register.array else 1):
+            for index in range(register.count(fault_records)):
                 element = f"{name}{index}" if register.array else name
                 self._registers[element] = register, register.offset + index * register.width // 8
                 self._values[element] = register.pack({field.name: field.reset for field in register.fields})

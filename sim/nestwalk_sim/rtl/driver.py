@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from nestwalk.counters.counters import Counters
+from nestwalk.counters.events import EVENTS
 from nestwalk.registers.table import REGISTERS
 
 from ..host.vtd.descriptors import Descriptor, Wait
@@ -64,6 +66,20 @@ class Driver:
         await self.bench.csr_write(offset("IQA"), base | wide << 11 | 1, 8)
         await self._command(QIE, True)
         return Queue(self.bench, base, wide)
+
+    async def share(self, *, prefetch: bool = True, walk_limit: int = 0, ways: Sequence[int] = (0, 0, 0, 0)) -> None:
+        """Set how devices and domains share the unit (IMPCTL, CPW); by default as after a reset."""
+        control, partitions = REGISTERS["IMPCTL"], REGISTERS["CPW"]
+        await self.bench.csr_write(control.offset, control.pack({"PFE": prefetch, "WL": walk_limit}))
+        masks = {f"W{number}": mask for number, mask in enumerate(ways)}
+        await self.bench.csr_write(partitions.offset, partitions.pack(masks))
+
+    async def event_counts(self) -> dict[str, int]:
+        """What has been counted since the reset, by event; nothing if the unit has no counters."""
+        present = REGISTERS["IMPCAP"].unpack(await self.bench.csr_read(offset("IMPCAP"), 8))["ECS"]
+        await self.bench.cycles(Counters.ROUND)
+        counters = enumerate(EVENTS if present else ())
+        return {event.name: await self.bench.csr_read(offset("EVCNT") + 8 * n, 8) for n, event in counters}
 
     async def drain_faults(self) -> tuple[list[int], bool]:
         """The fault records, oldest first, as 128-bit integers, and whether any were lost. Clears both."""

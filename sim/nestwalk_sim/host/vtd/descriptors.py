@@ -41,19 +41,30 @@ def _range(address: int, address_mask: int, hint: bool) -> str:
 
 @dataclass(frozen=True)
 class ContextCacheInvalidate:
-    """``cc_inv``: global by default, or the entries of one device."""
+    """``cc_inv``: global by default, the entries of one device, or those of one domain.
+
+    ``function_mask`` (FM) leaves out up to three bits of the device's function number. The domain of a device counts in
+    legacy mode only.
+    """
 
     source_id: int | None = None
+    domain_id: int | None = None
+    function_mask: int = 0
     GLOBAL: ClassVar[int] = 1
+    DOMAIN: ClassVar[int] = 2
     DEVICE: ClassVar[int] = 3
 
     def words(self) -> Words:
-        if self.source_id is None:
-            return 1 | self.GLOBAL << 4, 0, 0, 0
-        return 1 | self.DEVICE << 4 | self.source_id << 32, 0, 0, 0
+        head = 1 | (self.domain_id or 0) << 16
+        if self.source_id is not None:
+            return head | self.DEVICE << 4 | self.source_id << 32 | self.function_mask << 48, 0, 0, 0
+        return head | (self.GLOBAL if self.domain_id is None else self.DOMAIN) << 4, 0, 0, 0
 
     def __str__(self) -> str:
-        return f"cc_inv {'global' if self.source_id is None else f'device {self.source_id:04x}'}"
+        if self.source_id is not None:
+            mask = f" FM {self.function_mask}" if self.function_mask else ""
+            return f"cc_inv device {self.source_id:04x}{mask}"
+        return "cc_inv global" if self.domain_id is None else f"cc_inv domain {self.domain_id}"
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,11 @@ class Registers:
     def __init__(self, transport: Transport):
         self.transport = transport
 
-    async def read(self, name: str) -> RegisterValue:
-        """Read one register."""
+    async def read(self, name: str, index: int = 0) -> RegisterValue:
+        """Read one register, of an array of 64-bit registers that of number ``index``."""
         register = REGISTERS[name]
         read = self.transport.read32 if register.width == 32 else self.transport.read64
-        return RegisterValue(name, await read(register.offset))
+        return RegisterValue(name, await read(register.offset + index * register.width // 8))
 
     async def write(self, name: str, **fields: int) -> None:
         """Write one register: the named fields (values from their own bit 0), zero elsewhere.
