@@ -75,7 +75,7 @@ class BlockedReads(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.waiting = waiting = Queue(BlockedRead(self._cfg), self._cfg.dma_translations)
+        m.submodules.waiting = waiting = Queue(BlockedRead(self._cfg), self._cfg.dma_translations, registered=True)
         wiring.connect(m, wiring.flipped(self.read), waiting.i)
         sent = Signal(8)
         pause = Signal(range(PAUSE))

@@ -27,7 +27,7 @@ class FrontEnd(wiring.Component):
         dma B <---- Writes <---------------------------------------------------- out B
         accepted, left --> Generations --> drained
 
-    One address is accepted per cycle, AR and AW in turn when both wait; an address appears on ``out`` two cycles after
+    One address is accepted per cycle, AR and AW in turn when both wait; an address is on ``out`` three cycles after
     its translation. Both directions go on without each other, except that the core serves both. Ids, USER and all other
     attributes are kept, as are locks and the order of each id; reads of different ids overtake each other, writes do
     not. What the core blocks never appears on ``out``: it is answered with SLVERR, its data being dropped or zeros.
@@ -141,12 +141,14 @@ class FrontEnd(wiring.Component):
             m.d.comb += request.execute.eq(signal("prot")[2])
 
     def _respond(self, m: Module, reads: Reads, writes: Writes):
-        response = self.response.payload
+        """Hand translations on, a cycle later: whose turn they are is a long way from the core's last look-up."""
+        valid, response = Signal(), Signal(TranslationResponse(self._cfg), reset_less=True)
         of_write = response.tag[len(reads.index)]
         m.d.comb += self.response.ready.eq(1)
+        m.d.sync += [valid.eq(self.response.valid), response.eq(self.response.payload)]
         for part, mine in ((reads, ~of_write), (writes, of_write)):
             m.d.comb += [
-                part.translation.valid.eq(self.response.valid & mine),
+                part.translation.valid.eq(valid & mine),
                 part.translation.index.eq(response.tag),
                 part.translation.granted.eq(response.granted),
                 part.translation.address.eq(response.address),

@@ -1,7 +1,7 @@
 """Keeps reads of one id in order while those of different ids overtake each other."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.queue import Queue
@@ -12,21 +12,28 @@ from .table import Table
 __all__ = ["ReadOrder"]
 
 
+class _Ready(data.StructLayout):
+    """A read that can go, or be answered if it is blocked."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"index": index_shape(cfg), "blocked": 1})
+
+
 class ReadOrder(wiring.Component):
     """Offers each read when it is translated and all earlier reads of its id have gone.
 
     ::
 
         enter ----> list of each id:  oldest -> ... -> last
-        arrived --> Queue --+-- in turn ----------------------+--> offer
-                            `-- before its turn: aside        |
-                                   `-- its turn comes --> Queue (woken)
+        arrived --+-- in turn -------------------------> Queue ---+--> offer
+                  `-- before its turn: aside                      |
+                         `-- the one before it goes ---> Queue ---'
 
-    Two things must happen to a read before it can go: its translation arrives, and its turn comes. Of both, the first
-    sets its bit in ``met``, and the second finds the bit set. The oldest read of an id has its turn from the start; a
-    read that goes gives the turn to its follower. An offer follows ``arrived`` by one cycle, one goes in each cycle,
-    those that arrived in their turn alternating with those that were woken. A blocked read does not go when it is taken
-    but when ``gone`` says that it has been answered.
+    Two things must happen to a read before it can go: its translation arrives, and its turn comes. The oldest read of
+    an id has its turn from the start; a read that goes gives the turn to its follower. What comes first is noted where
+    the second looks: at the read itself that it has its turn, or at the one before it that its follower ``waits``. An
+    offer follows ``arrived`` by one cycle, one goes in each cycle, those that arrived in their turn alternating with
+    those that were woken. A blocked read does not go when it is taken but when ``gone`` says that it has been answered.
 
     Parameters
     ----------
@@ -36,7 +43,7 @@ class ReadOrder(wiring.Component):
     Attributes
     ----------
     enter, enter_index, enter_id : In
-        A read was accepted. Its translation arrives in a later cycle.
+        A read was accepted. Its translation arrives two cycles later at the earliest.
     arrived, arrived_index, arrived_blocked : In
         Its translation is there.
     offer, offer_index, offer_blocked, take : Out, Out, Out, In
@@ -69,66 +76,69 @@ class ReadOrder(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         index, count = index_shape(self._cfg), self._cfg.dma_translations
-        m.submodules.arrivals = arrivals = Queue(index, count)
-        m.submodules.woken = woken = Queue(index, count)
-        m.submodules.blocked = blocked = Table(self._cfg, 1, readers=2)
+        ready = _Ready(self._cfg)
+        m.submodules.in_turn = in_turn = Queue(ready, count, registered=True)
+        m.submodules.woken = woken = Queue(ready, count, registered=True)
+        m.submodules.blocked = blocked = Table(self._cfg, 1)
         m.submodules.followers = followers = Table(self._cfg, index, readers=2)
-        m.d.comb += [
-            arrivals.i.valid.eq(self.arrived),
-            arrivals.i.payload.eq(self.arrived_index),
-            blocked.write.eq(self.arrived),
-            blocked.write_index.eq(self.arrived_index),
-            blocked.value.eq(self.arrived_blocked),
-        ]
+        m.submodules.before = before = Table(self._cfg, index)
 
-        # Two reads may go in this cycle: the latest arrival (or a blocked read that was answered), and one woken.
+        # Two reads may go in this cycle: one that came in turn (or was blocked and is answered), and one woken.
         heads, goes, wakes = [Signal(index, name=f"head_{n}") for n in range(2)], Signal(2), Signal(2)
+        from_woken, prefer_woken = Signal(), Signal()
         m.d.comb += [
-            heads[0].eq(Mux(self.answered, self.answered_index, arrivals.o.payload)),
-            heads[1].eq(woken.o.payload),
-        ]
-        for n, head in enumerate(heads):
-            m.d.comb += [blocked.index[n].eq(head), followers.index[n].eq(head)]
-        went = Signal(count)  # in the last cycle
-        m.d.sync += went.eq(Mux(goes[1], one_hot(heads[1], count), one_hot(heads[0], count)) & replicate(goes, count))
-
-        met, last = Signal(count), Signal(count)
-        entering, has_turn = self._enter(m, last, went, heads, goes, followers)
-
-        in_turn, from_woken, prefer_woken = Signal(), Signal(), Signal()
-        m.d.comb += [
-            in_turn.eq(arrivals.o.valid & met.bit_select(heads[0], 1)),
-            from_woken.eq(woken.o.valid & (prefer_woken | ~in_turn)),
-            self.offer.eq((woken.o.valid | in_turn) & ~self.answered),
-            self.offer_index.eq(Mux(from_woken, heads[1], heads[0])),
-            self.offer_blocked.eq(Mux(from_woken, blocked.word[1], blocked.word[0])),
-            goes[0].eq(self.gone | (self.take & ~from_woken & ~blocked.word[0])),
-            goes[1].eq(self.take & from_woken & ~blocked.word[1]),
-            arrivals.o.ready.eq(self.take & ~from_woken),
+            heads[0].eq(Mux(self.answered, self.answered_index, in_turn.o.payload.index)),
+            heads[1].eq(woken.o.payload.index),
+            from_woken.eq(woken.o.valid & (prefer_woken | ~in_turn.o.valid)),
+            self.offer.eq((woken.o.valid | in_turn.o.valid) & ~self.answered),
+            self.offer_index.eq(Mux(from_woken, heads[1], in_turn.o.payload.index)),
+            self.offer_blocked.eq(Mux(from_woken, woken.o.payload.blocked, in_turn.o.payload.blocked)),
+            goes[0].eq(self.gone | (self.take & ~from_woken & ~in_turn.o.payload.blocked)),
+            goes[1].eq(self.take & from_woken & ~woken.o.payload.blocked),
+            in_turn.o.ready.eq(self.take & ~from_woken),
             woken.o.ready.eq(self.take & from_woken),
+            *(followers.index[n].eq(head) for n, head in enumerate(heads)),
         ]
         with m.If(self.take):
             m.d.sync += prefer_woken.eq(~from_woken)
+        went = Signal(count)  # in the last cycle
+        m.d.sync += went.eq(Mux(goes[1], one_hot(heads[1], count), one_hot(heads[0], count)) & replicate(goes, count))
 
-        # Who goes wakes its follower. An arrival before its turn steps aside, unless it is woken in this very cycle.
-        follower, follower_met, aside = Signal(index), Signal(), Signal()
-        second = from_woken & ~self.answered
+        last, turn, waits = Signal(count), Signal(count), Signal(count)
+        entering, has_turn = self._enter(m, last, went, heads, goes, followers, before)
+
+        # Who goes wakes its follower, or gives it the turn.
+        second, follower, calls = from_woken & ~self.answered, Signal(index), Signal(2)
         m.d.comb += [
-            Cat(wakes).eq(Cat(goes[n] & ~last.bit_select(head, 1) for n, head in enumerate(heads))),
+            wakes.eq(Cat(goes[n] & ~last.bit_select(head, 1) for n, head in enumerate(heads))),
+            calls.eq(Cat(waits.bit_select(head, 1) for head in heads) & wakes),
             follower.eq(Mux(second, followers.word[1], followers.word[0])),
-            follower_met.eq(Mux(second, *(met.bit_select(followers.word[n], 1) for n in (1, 0)))),
-            woken.i.valid.eq(wakes.any() & follower_met),
-            woken.i.payload.eq(follower),
+            blocked.index[0].eq(follower),
+            woken.i.valid.eq(calls.any()),
+            woken.i.payload.index.eq(follower),
+            woken.i.payload.blocked.eq(blocked.word[0]),
         ]
-        with m.If(arrivals.o.valid & ~self.answered & ~in_turn & ~(wakes[1] & (followers.word[1] == heads[0]))):
-            m.d.comb += [aside.eq(1), arrivals.o.ready.eq(1)]
-        happens = (one_hot(follower, count) & replicate(wakes, count)) | (
-            one_hot(heads[0], count) & replicate(aside, count)
-        )
-        m.d.sync += met.eq((met | happens) & ~entering | (entering & replicate(has_turn, count)))
+        # Who arrives in its turn, or as that comes, is ready; else it is noted at the one before.
+        arrived, now = self.arrived_index, Signal(2)
+        m.d.comb += [
+            now.eq(Cat(followers.word[n] == arrived for n in range(2)) & wakes),
+            in_turn.i.valid.eq(self.arrived & (turn.bit_select(arrived, 1) | now.any())),
+            in_turn.i.payload.index.eq(arrived),
+            in_turn.i.payload.blocked.eq(self.arrived_blocked),
+            blocked.write.eq(self.arrived),
+            blocked.write_index.eq(arrived),
+            blocked.value.eq(self.arrived_blocked),
+            before.index[0].eq(arrived),
+        ]
+        aside = one_hot(before.word[0], count) & replicate(self.arrived & ~in_turn.i.valid, count)
+        given = one_hot(follower, count) & replicate(wakes, count)
+        m.d.sync += [
+            waits.eq((waits | aside) & ~entering),
+            turn.eq((turn | given) & ~entering | (entering & replicate(has_turn, count))),
+        ]
         return m
 
-    def _enter(self, m: Module, last: Signal, went: Signal, heads, goes: Signal, followers: Table):
+    def _enter(self, m: Module, last, went, heads, goes, followers: Table, before: Table):
         """Append the read that was accepted to the list of its id.
 
         Returns the read, one-hot, and whether it has its turn because none is before it.
@@ -138,24 +148,27 @@ class ReadOrder(wiring.Component):
         valid, new, new_id = Signal(), Signal(index), Signal(self._cfg.id_width)
         m.d.sync += [valid.eq(self.enter), new.eq(self.enter_index), new_id.eq(self.enter_id)]
         entering = Signal(count)
-        before, before_index = Signal(count), Signal(index)
+        same, same_index = Signal(count), Signal(index)  # the last one of the same id
         m.d.comb += [
             entering.eq(one_hot(new, count) & replicate(valid, count)),
-            before.eq(Cat(user_id == new_id for user_id in ids) & last & ~went),
-            followers.write.eq(valid & before.any()),
-            followers.write_index.eq(before_index),
+            same.eq(Cat(user_id == new_id for user_id in ids) & last & ~went),
+            followers.write.eq(valid & same.any()),
+            followers.write_index.eq(same_index),
             followers.value.eq(new),
+            before.write.eq(valid),
+            before.write_index.eq(new),
+            before.value.eq(same_index),
         ]
-        for bit in range(len(before_index)):
-            m.d.comb += before_index[bit].eq(Cat(before[n] for n in range(count) if n >> bit & 1).any())
+        for bit in range(len(same_index)):
+            m.d.comb += same_index[bit].eq(Cat(same[n] for n in range(count) if n >> bit & 1).any())
         for n in range(count):
             with m.If(entering[n]):
                 m.d.sync += ids[n].eq(new_id)
-        m.d.sync += last.eq((last & ~went & ~(before & replicate(valid, count))) | entering)
+        m.d.sync += last.eq((last & ~went & ~(same & replicate(valid, count))) | entering)
 
         has_turn = Signal()
-        goes_now = Cat(go & (head == before_index) for go, head in zip(goes, heads, strict=True)).any()
-        m.d.comb += has_turn.eq(~before.any() | goes_now)
+        goes_now = Cat(go & (head == same_index) for go, head in zip(goes, heads, strict=True)).any()
+        m.d.comb += has_turn.eq(~same.any() | goes_now)
         return entering, has_turn
 
 

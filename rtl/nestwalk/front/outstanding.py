@@ -81,7 +81,7 @@ class Outstanding(wiring.Component):
         m.d.comb += [
             matching.eq(answered_entries & valid & answered.replicate(len(entries))),
             older.eq(matching & (generation ^ self.current.replicate(len(entries)))),
-            done.eq(lowest(Mux(older.any(), older, matching))),
+            done.eq(Mux(older.any(), lowest(older), lowest(matching))),
             self.left.valid.eq(answered),
             self.left.generation.eq(self.current ^ older.any()),
         ]

@@ -97,9 +97,9 @@ class MissMerger(wiring.Component):
         signatures = [Signal(SIGNATURE_BITS, name=f"signature_{slot}") for slot in slots]
         lookup, parked, status = self.miss.payload.lookup, self.parked.payload, self.status
         checked, waits, drops = Signal(), Signal(), Signal()
-        slot = Signal(slots)
+        slot, awaited, limited = Signal(slots), Signal(len(slots)), Signal()
         equal = Cat(self.active[n] & (signatures[n] == lookup.signature) for n in slots)
-        awaited, limited, compared = self._limit(m, lookup, equal)
+        awaits, is_limited, compared = self._limit(m, lookup, equal)
         m.d.comb += [
             self.miss.ready.eq(checked & (drops | Mux(waits, self.parked.ready, self.walk.ready))),
             self.walk.valid.eq(checked & ~waits & ~drops),
@@ -113,12 +113,13 @@ class MissMerger(wiring.Component):
         # What is offered stays as it is until it is taken, and no other walk starts before.
         m.d.sync += checked.eq(self.miss.valid & ~self.miss.ready & (checked | compared))
         with m.If(~checked):
-            m.d.sync += waits.eq((equal.any() & lookup.mergeable) | limited)
-            for n in reversed(slots):
-                with m.If(awaited[n]):
-                    m.d.sync += slot.eq(n)
+            m.d.sync += [awaited.eq(awaits), limited.eq(is_limited)]
+        m.d.comb += waits.eq((awaited.any() & lookup.mergeable) | limited)
+        for n in reversed(slots):
+            with m.If(awaited[n]):
+                m.d.comb += slot.eq(n)
         if self.cfg.prefetch_streams:
-            self._give_up(m, checked, drops, equal.any() | limited)
+            self._give_up(m, checked, drops, awaited.any())
         for n in slots:
             with m.If(self.walk.valid & self.walk.ready & (status.slot == n)):
                 m.d.sync += [
@@ -168,5 +169,7 @@ class MissMerger(wiring.Component):
         m.d.sync += used.eq(used + starts - status.freed)
         with m.If(starts):
             m.d.sync += prefetches.bit_select(status.slot, 1).eq(prefetch)
+        scarce = Signal()
         with m.If(~checked):
-            m.d.sync += drops.eq(prefetch & (needless | (used >= slots - max(1, slots // 4))))
+            m.d.sync += scarce.eq(used >= slots - max(1, slots // 4))
+        m.d.comb += drops.eq(prefetch & (needless | scarce))

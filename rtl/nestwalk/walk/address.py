@@ -6,9 +6,20 @@ from functools import reduce
 from amaranth.hdl import C, Cat, Mux, Value
 
 from ..bus.translation import PageSize
+from ..config import IommuConfig
 from ..formats.first_stage import FirstStageEntry
 
-__all__ = ["above_top_level", "first_stage_page", "index", "leaf_size", "one_of", "page_address", "top_level"]
+__all__ = [
+    "above_top_level",
+    "beyond",
+    "first_stage_page",
+    "index",
+    "leaf_size",
+    "next_index",
+    "one_of",
+    "page_address",
+    "top_level",
+]
 
 
 def one_of(choices: list[tuple[Value, Value]]) -> Value:
@@ -25,6 +36,12 @@ def index(address: Value, level: Value) -> Value:
     return one_of([(level == n, address[3 + 9 * n : 12 + 9 * n]) for n in range(1, 6)])
 
 
+def next_index(address: Value, level: Value) -> Value:
+    """9-bit index into the table that an entry of ``level`` leads to; the guest caches stand in for one above the top
+    level too."""
+    return one_of([(level == n + 1, address[3 + 9 * n : 12 + 9 * n]) for n in range(1, 6)])
+
+
 def top_level(levels: Value) -> Value:
     """Level (3 bits) of the second stage's first table for SAGAW encoding ``levels``: 1 to 3 for 3 to 5 levels."""
     return Cat(levels[0], ~levels[1], levels[1])
@@ -33,6 +50,14 @@ def top_level(levels: Value) -> Value:
 def above_top_level(levels: Value) -> Value:
     """`top_level` + 1."""
     return Cat(levels[1] & ~levels[0], levels[1] & levels[0], C(1, 1))
+
+
+def beyond(cfg: IommuConfig, value: Value, levels: Value) -> Value:
+    """Whether the entry ``value`` leads beyond what the second stage with SAGAW encoding ``levels`` translates."""
+    return Cat(
+        (levels == depth - 2) & value[min(cfg.second_stage_width(depth), 52) : 52].any()
+        for depth in sorted(cfg.second_stage_levels)
+    ).any()
 
 
 def leaf_size(level: Value) -> Value:

@@ -11,7 +11,7 @@ from ..lookup.fill_queue import FillQueue
 from ..lookup.guest_caches import GuestFill, guest_shapes
 from .guests import guest_fill
 from .slot_memory import SlotState
-from .state import Action, Decision, Phase, does
+from .state import Action, Decision, Phase, does, is_at
 
 __all__ = ["WalkFindings"]
 
@@ -106,7 +106,7 @@ class WalkFindings(wiring.Component):
 
     def _find_table(self, m, reads_page):
         progress = self.page.progress
-        first, final = progress.phase == Phase.FIRST_STAGE, progress.phase == Phase.SECOND_STAGE_FINAL
+        first, final = is_at(progress, Phase.FIRST_STAGE), is_at(progress, Phase.SECOND_STAGE_FINAL)
         second = final & (self.before.space.mode == TranslationMode.SECOND_STAGE)
         level = Mux(first, progress.first_level, progress.second_level)
         first_open = progress.first_write & progress.first_user & progress.table_write

@@ -12,7 +12,7 @@ from ..invalidation.command import Invalidation
 from ..lookup.fill_queue import FillQueue
 from ..lookup.guest_caches import GuestCaches, GuestFill, GuestKey
 from .address import leaf_size
-from .state import Action, Phase, does
+from .state import Action, Phase, does, is_at
 
 __all__ = ["GuestAnswer", "Guests", "guest_fill"]
 
@@ -49,9 +49,9 @@ def guest_fill(m: Module, fill: data.View, before: data.View, decision: data.Vie
     that the step began with.
     """
     after, space, page = decision.progress, before.space, before.address[12:]
-    into_table = before.progress.phase == Phase.SECOND_STAGE_TABLE
-    second = into_table | (before.progress.phase == Phase.SECOND_STAGE_FINAL)
-    leaf = into_table & (after.phase == Phase.FIRST_STAGE)
+    into_table = is_at(before.progress, Phase.SECOND_STAGE_TABLE)
+    second = into_table | is_at(before.progress, Phase.SECOND_STAGE_FINAL)
+    leaf = into_table & is_at(after, Phase.FIRST_STAGE)
     level = before.progress.second_level
     low = (level == 2) | (level == 3)  # the table that is read next
     size = leaf_size(level)

@@ -7,15 +7,14 @@ from amaranth.lib.wiring import In, Out
 from ..bus.translation import Access, TranslationRequest
 from ..config import IommuConfig
 from ..formats.fault import FaultReason as R
-from ..formats.fault import is_qualified
 from ..formats.first_stage import FirstStageEntry
 from ..formats.pasid import TranslationMode
 from ..formats.second_stage import SecondStageEntry
 from ..lookup.configuration import AddressSpace
-from .address import first_stage_page, leaf_size, one_of, page_address, top_level
+from .address import beyond, first_stage_page, leaf_size, next_index, one_of, page_address, top_level
 from .first_fault import first_fault
 from .gates import INTERRUPT_PAGES
-from .state import Action, Decision, Phase, Progress, does
+from .state import Action, Decision, Phase, Progress, does, is_at
 
 __all__ = ["PageStep"]
 
@@ -101,7 +100,8 @@ class PageStep(wiring.Component):
     guest_page : Out
         In the same cycle: the page that a first-stage entry leads to, which is guest-physical under nesting.
     target, target_second : Out(haw), Out(1)
-        In the same cycle: the address that the entry leads to, and whether a second-stage entry lies there, if any.
+        In the same cycle: the address of the entry of level 1 that the entry leads to, if it leads to one, and whether
+        that is a second-stage entry.
     decision : Out(Decision)
         One cycle later, as the others below.
     expected, mask : Out(64)
@@ -162,12 +162,12 @@ class PageStep(wiring.Component):
         seen, space, progress, decision = self._seen, self._space, self._progress, self.decision
         self._writes = (self._request.access == Access.WRITE) | (self._request.access == Access.ATOMIC)
         self._nested = space.mode == TranslationMode.NESTED
-        first, updated = progress.phase == Phase.FIRST_STAGE, progress.phase == Phase.UPDATE
+        first, updated = is_at(progress, Phase.FIRST_STAGE), is_at(progress, Phase.UPDATE)
         self._dirty = FirstStageEntry(seen.value).d
         m.d.comb += [
             decision.progress.eq(progress),
             decision.cached.eq(1),
-            decision.recorded.eq(~(space.fpd & is_qualified(decision.fault))),
+            decision.recorded.eq(~space.fpd),  # all faults here are qualified (§4)
             self.expected.eq(seen.value),
             # A, EA where EAFE, D where the request writes to the page itself.
             self.mask.eq(Cat(C(0, 5), C(1, 1), self._writes & (seen.leaf | ~first), C(0, 3), space.eafe, C(0, 53))),
@@ -202,53 +202,52 @@ class PageStep(wiring.Component):
         cfg, seen = self.cfg, self._seen
         progress, space, request = self.progress, self.space, self.request
         first, second = FirstStageEntry(self.value), SecondStageEntry(self.value)
-        is_first, updated = progress.phase == Phase.FIRST_STAGE, progress.phase == Phase.UPDATE
+        is_first, updated = is_at(progress, Phase.FIRST_STAGE), is_at(progress, Phase.UPDATE)
         nested = space.mode == TranslationMode.NESTED
-        level = Signal(3)
         second_top = top_level(space.second_levels)
         first_top = Mux(space.first_5_level, C(5, 3), C(4, 3))
-        page = self.value[12 : cfg.haw]
-        source = Mux(is_first | ~nested, request.address[:57], self.address)
-        leaf = Signal()
-        # The guest caches stand in for an entry above the top level too.
-        next_index = one_of([(level == n + 1, source[3 + 9 * n : 12 + 9 * n]) for n in range(1, 6)])
-        output = page_address(page, source, level)[: cfg.haw]
-        target, final = self.target, progress.phase == Phase.SECOND_STAGE_FINAL
+        page, leaf = self.value[12 : cfg.haw], Signal()
+        # Either stage by itself, and the choice last.
+        levels = progress.first_level, progress.second_level
+        sources = request.address[:57], Mux(nested, self.address, request.address[:57])
+        leaves = first.is_leaf(levels[0]), second.is_leaf(levels[1])
+        outputs = [page_address(page, *stage)[: cfg.haw] for stage in zip(sources, levels, strict=True)]
+        targets = [
+            Mux(leads, output, Cat(C(0, 3), next_index(source, level), page))
+            for leads, output, source, level in zip(leaves, outputs, sources, levels, strict=True)
+        ]
+        resolves = is_at(progress, Phase.SECOND_STAGE_TABLE) & leaves[1]
+        index = Mux(is_first, sources[0][12:21], sources[1][12:21])
         # In the table of the top level, which is 3 at least: bits of the guest-physical page.
         page_as_address = Cat(C(0, 12), page, C(0, 57 - cfg.haw))
         top_index = one_of([(second_top == n, page_as_address[3 + 9 * n : 12 + 9 * n]) for n in (3, 4, 5)])
-        beyond = C(0)
-        for levels in sorted(cfg.second_stage_levels):
-            width = cfg.second_stage_width(levels)
-            beyond = beyond | ((space.second_levels == levels - 2) & self.value[min(width, 52) : 52].any())
         m.d.comb += [
-            level.eq(Mux(is_first, progress.first_level, progress.second_level)),
-            leaf.eq(Mux(is_first, first.is_leaf(level), second.is_leaf(level))),
-            target.eq(Mux(leaf, output, Cat(C(0, 3), next_index, page))),
-            self.target_second.eq(final | ((progress.phase == Phase.SECOND_STAGE_TABLE) & ~leaf)),
+            leaf.eq(Mux(is_first, *leaves)),
+            self.target.eq(Mux(resolves, outputs[1], Cat(C(0, 3), index, page))),
+            self.target_second.eq(~is_first & ~resolves),
             self.guest_page.eq(first_stage_page(self.value, progress.first_level, request.address)[: cfg.page_bits]),
         ]
         m.d.sync += [
             seen.valid.eq(self.valid),
             seen.leaf.eq(leaf),
-            seen.top.eq(level == Mux(is_first, first_top, second_top)),
-            seen.first_top.eq(progress.first_level == first_top),
-            seen.to_interrupt.eq(output[20:] == INTERRUPT_PAGES),
-            seen.level.eq(level),
-            seen.target.eq(Mux(updated, self.address, target)),
+            seen.top.eq(Mux(is_first, levels[0] == first_top, levels[1] == second_top)),
+            seen.first_top.eq(levels[0] == first_top),
+            seen.to_interrupt.eq(Mux(is_first, *(output[20:] == INTERRUPT_PAGES for output in outputs))),
+            seen.level.eq(Mux(is_first, *levels)),
+            seen.target.eq(Mux(updated, self.address, Mux(is_first, *targets))),
             seen.top_index.eq(top_index),
             seen.read.eq(second.r),
             seen.write.eq(self.value[1]),
             seen.user_read.eq(first.us),
             seen.value.eq(Mux(is_first | updated, self.value, self.leaf)),
         ]
-        self._judge(m, level, leaf, beyond & nested)
+        self._judge(m, leaf, nested & beyond(cfg, self.value, space.second_levels))
 
-    def _judge(self, m, level, leaf, beyond):
+    def _judge(self, m, leaf, is_beyond):
         """First cycle, too: which faults there are, and what follows if there are none."""
         seen, progress, space, request = self._seen, self.progress, self.space, self.request
-        is_first, updated = progress.phase == Phase.FIRST_STAGE, progress.phase == Phase.UPDATE
-        final, nested = progress.phase == Phase.SECOND_STAGE_FINAL, space.mode == TranslationMode.NESTED
+        is_first, updated = is_at(progress, Phase.FIRST_STAGE), is_at(progress, Phase.UPDATE)
+        final, nested = is_at(progress, Phase.SECOND_STAGE_FINAL), space.mode == TranslationMode.NESTED
         first, second = FirstStageEntry(self.value), SecondStageEntry(self.value)
         user = ~(request.privileged & request.pasid_valid)
         writes = (request.access == Access.WRITE) | (request.access == Access.ATOMIC)
@@ -266,8 +265,8 @@ class PageStep(wiring.Component):
             self.update_failed,
             self.error,
             ~first.present(),
-            first.reserved_set(self.cfg, level),
-            beyond,
+            first.reserved_set(self.cfg, progress.first_level),
+            is_beyond,
             user & ~first.us,
             writes & ~self.value[1] & (user | space.wpe),
             leaf & ~nested,
@@ -276,7 +275,7 @@ class PageStep(wiring.Component):
         of_second = [
             self.error,
             ~second.present(),
-            second.reserved_set(self.cfg, level),
+            second.reserved_set(self.cfg, progress.second_level),
             space.legacy & lacks,
             ~read & ~write,
             leaf & ~final & ~read,
@@ -374,7 +373,7 @@ class PageStep(wiring.Component):
         m.d.comb += [after.second_read.eq(progress.second_read & seen.read), after.second_write.eq(write)]
         with m.If(~seen.leaf):
             m.d.comb += after.second_level.eq(seen.level - 1)
-        with m.Elif(progress.phase == Phase.SECOND_STAGE_FINAL):
+        with m.Elif(is_at(progress, Phase.SECOND_STAGE_FINAL)):
             # The answer waits in ``address`` and the second stage's permissions for the first-stage leaf's bits.
             m.d.comb += after.phase.eq(Phase.UPDATE)
         with m.Else():

@@ -27,7 +27,8 @@ class WalkEvent(data.StructLayout):
                 "begins": 1,
                 "error": 1,
                 "update_failed": 1,
-                "invalidating": 1,
+                "invalidating": 1,  # to be compared: it begins while caches are being invalidated
+                "stale": 1,  # it should have been
                 "is_guest": 1,  # the guest caches stand in for a second-stage entry
                 "buffered": 1,  # the entry came with a line, some time ago
             }
@@ -60,12 +61,10 @@ class EventSelector(wiring.Component):
     updated : In(stream of UpdateResponse)
     mark, start : In(stream of range)
         A slot to compare with an invalidation; one that a walk begins in.
-    invalidating : In(1)
-        A walk that starts now may use what is about to go.
+    invalidating, stale : In(1)
+        A walk that begins now may use what is about to go, or what has gone.
     slot : Out(range)
         In the same cycle: the slot of the event, or of any if there is none.
-    only_start : Out(1)
-        In the same cycle: there is no event, but perhaps a start.
     event : Out(WalkEvent)
         One cycle later.
     """
@@ -83,8 +82,8 @@ class EventSelector(wiring.Component):
                 "mark": In(stream.Signature(slot)),
                 "start": In(stream.Signature(slot)),
                 "invalidating": In(1),
+                "stale": In(1),
                 "slot": Out(slot),
-                "only_start": Out(1),
                 "event": Out(WalkEvent(cfg)),
             }
         )
@@ -104,11 +103,9 @@ class EventSelector(wiring.Component):
             waiting = getattr(self, name)
             takes[name] = Signal(name=f"takes_{name}")
             m.d.comb += [takes[name].eq(waiting.valid & ~earlier & ~arrives), waiting.ready.eq(takes[name])]
-            if name != "start":
-                earlier = earlier | waiting.valid
+            earlier = earlier | waiting.valid
         is_guest, is_line = (takes.get(name, Value.cast(0)) for name in ("guest", "line"))
         m.d.comb += [
-            self.only_start.eq(~(arrives | earlier)),
             # If there is nothing at all, what is looked at does not matter: nobody waits for it to be known.
             self.slot.eq(Mux(entry.valid, entry.payload.slot, Mux(self.structure.valid, self.structure.payload, slot))),
             chosen.slot.eq(self.slot),
@@ -119,6 +116,7 @@ class EventSelector(wiring.Component):
             chosen.error.eq(entry.valid & entry.payload.error),
             chosen.update_failed.eq(takes["updated"] & updated.payload.failed),
             chosen.invalidating.eq(takes["start"] & self.invalidating),
+            chosen.stale.eq(takes["start"] & self.stale),
             chosen.is_guest.eq(is_guest),
             chosen.buffered.eq(is_line),
         ]

@@ -51,8 +51,6 @@ class SlotMemory(wiring.Component):
         Whose state is read.
     state : Out(SlotState)
         One cycle later.
-    only_start : In(1)
-        Nothing is read but perhaps a request that starts: ``request`` itself is what comes later.
     knows_level, level : In
         Instead of the second-stage level that the slot remembers.
     starts, start_slot, request : In
@@ -69,7 +67,6 @@ class SlotMemory(wiring.Component):
             {
                 "slot": In(slot),
                 "state": Out(SlotState(cfg)),
-                "only_start": In(1),
                 "knows_level": In(1),
                 "level": In(3),
                 "starts": In(1),
@@ -91,8 +88,6 @@ class SlotMemory(wiring.Component):
             m.d.sync += register.eq(read.data)
             if name == "request":
                 m.d.comb += [write.addr.eq(self.start_slot), write.data.eq(self.request), write.en.eq(self.starts)]
-                with m.If(self.only_start):
-                    m.d.sync += register.eq(self.request)
             else:
                 m.d.comb += [
                     write.addr.eq(self.decided),

@@ -49,6 +49,8 @@ class WalkSlots(wiring.Component):
         Set bits of that slot, and in the same cycle whether it was overtaken before.
     freed, freed_slot : In(1), In(range)
         A walk's answer has been taken.
+    doubtful : In(1)
+        A walk may turn out to have been overtaken as it started.
     overtaken : Out(walk_slots)
         Slots whose walk was overtaken before.
     drained : Out(1)
@@ -80,6 +82,7 @@ class WalkSlots(wiring.Component):
                 "late": Out(1),
                 "freed": In(1),
                 "freed_slot": In(slot),
+                "doubtful": In(1),
                 "overtaken": Out(cfg.walk_slots),
                 "drained": Out(1),
                 "walks": Out(range(cfg.walk_slots + 1)),
@@ -115,7 +118,7 @@ class WalkSlots(wiring.Component):
             self.space_known.eq(known.bit_select(self.marked, 1)),
             self.is_foreign.eq(foreign.bit_select(self.looked, 1)),
             self.is_prefetch.eq(prefetches.bit_select(self.looked, 1)),
-            self.drained.eq(~(in_use & late).any()),
+            self.drained.eq(~(in_use & late).any() & ~self.doubtful),
             self.walks.eq(self.walks + started - self.freed),
         ]
         return m

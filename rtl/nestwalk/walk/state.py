@@ -12,7 +12,18 @@ from ..lookup.iotlb import Permissions
 from ..lookup.miss_queue import Configuration
 from ..lookup.structure_caches import StructureHint, structure_shapes
 
-__all__ = ["Action", "Beginning", "Decision", "Identity", "Phase", "Progress", "StructureKind", "TableEvent", "does"]
+__all__ = [
+    "Action",
+    "Beginning",
+    "Decision",
+    "Identity",
+    "Phase",
+    "Progress",
+    "StructureKind",
+    "TableEvent",
+    "does",
+    "is_at",
+]
 
 
 class StructureKind(enum.Enum, shape=3):
@@ -58,13 +69,13 @@ class Beginning(data.StructLayout):
         super().__init__(fields | ({"hint_hit": 1, "hint": StructureHint(cfg)} if structure_shapes(cfg) else {}))
 
 
-class Phase(enum.Enum, shape=2):
-    """What the paging entry that a slot waits for is."""
+class Phase(enum.Enum, shape=4):
+    """What the paging entry that a slot waits for is, one-hot."""
 
-    FIRST_STAGE = 0
-    SECOND_STAGE_TABLE = 1  # of the walk for the address of a first-stage entry
-    SECOND_STAGE_FINAL = 2  # of the walk for the page itself
-    UPDATE = 3  # the first-stage leaf again, after its accessed and dirty bits were set
+    FIRST_STAGE = 1
+    SECOND_STAGE_TABLE = 2  # of the walk for the address of a first-stage entry
+    SECOND_STAGE_FINAL = 4  # of the walk for the page itself
+    UPDATE = 8  # the first-stage leaf again, after its accessed and dirty bits were set
 
 
 class Identity(data.Struct):
@@ -130,6 +141,11 @@ class Decision(data.StructLayout):
                 "progress": Progress,
             }
         )
+
+
+def is_at(progress: data.View, phase: Phase) -> Value:
+    """Whether ``progress`` is in ``phase``: a bit, no comparison."""
+    return Value.cast(progress.phase)[exact_log2(phase.value)]
 
 
 def does(decision: data.View, action: Action) -> Value:

@@ -14,7 +14,7 @@ from .overtake import Overtake
 from .pages import PageStep
 from .select import WalkEvent
 from .slot_memory import SlotState
-from .state import Action, Beginning, Decision, Phase, StructureKind, TableEvent, does
+from .state import Action, Beginning, Decision, Phase, StructureKind, TableEvent, does, is_at
 from .tables import TableStep
 
 __all__ = ["WalkStep"]
@@ -198,8 +198,8 @@ class WalkStep(wiring.Component):
             self.again.eq(pages.again),
         ]
         # Entries of level 1 may come from lines, except one that changed while its bits were to be set.
-        level = Mux(progress.phase == Phase.FIRST_STAGE, progress.first_level, progress.second_level)
-        changed = self.decided.is_page & (self.before.progress.phase == Phase.UPDATE)
+        level = Mux(is_at(progress, Phase.FIRST_STAGE), progress.first_level, progress.second_level)
+        changed = self.decided.is_page & is_at(self.before.progress, Phase.UPDATE)
         m.d.comb += self.of_line.eq(memory & (level == 1) & ~changed)
 
     def _tell(self, m):
@@ -214,7 +214,7 @@ class WalkStep(wiring.Component):
             after.space.eq(tables.space),
             self.sets_progress.eq(is_table | (is_page & ~pages.again)),
             after.progress.eq(progress),
-            self.sets_entry.eq(does(decision, Action.READ_ENTRY) & (progress.phase == Phase.FIRST_STAGE)),
+            self.sets_entry.eq(does(decision, Action.READ_ENTRY) & is_at(progress, Phase.FIRST_STAGE)),
             after.entry.eq(decision.address[3:]),
             self.sets_address.eq(is_table | (is_page & pages.sets_address)),
             after.address.eq(Mux(is_table, tables.input_address, pages.next_address)),

@@ -7,7 +7,6 @@ from amaranth.lib.wiring import In, Out
 from ..bus.translation import PageSize, TranslationRequest
 from ..config import IommuConfig
 from ..formats.fault import FaultReason as R
-from ..formats.fault import is_qualified
 from ..formats.pasid import TranslationMode
 from ..lookup.configuration import AddressSpace, ContextFields
 from ..lookup.structure_caches import TableLevel, structure_shapes
@@ -17,6 +16,9 @@ from .gates import Gates, check_gates
 from .state import Action, Beginning, Decision, Identity, Phase, StructureKind, TableEvent, does
 
 __all__ = ["TableStep"]
+
+
+ROOTS = (StructureKind.ROOT, StructureKind.LEGACY_ROOT)
 
 
 class _Seen(data.StructLayout):
@@ -126,6 +128,8 @@ class TableStep(wiring.Component):
         self._enter_pages(m, space)
         interrupt = is_kind[StructureKind.START] & seen.gates.interrupt_request
         grants = interrupt | seen.pass_through
+        # FPD says nothing about what comes before any entry that has it, nor about one that cannot be read (§4).
+        unqualified = Cat(is_kind[kind] for kind in (StructureKind.START, *ROOTS)).any() | seen.error
         self._choose_address(m, is_kind, grants)
 
         m.d.comb += [
@@ -137,7 +141,7 @@ class TableStep(wiring.Component):
             self.space.eq(space),
             self.space.pasid.eq(seen.identity.pasid),
             self.space.fpd.eq(seen.identity.fpd),
-            decision.recorded.eq(~(seen.identity.fpd & is_qualified(decision.fault)) & ~seen.gates.unsupported_type),
+            decision.recorded.eq((unqualified | ~seen.identity.fpd) & ~seen.gates.unsupported_type),
         ]
         leads = Cat(is_kind[kind] for kind in StructureKind).any() & ~enters & ~interrupt
         actions = {
@@ -189,7 +193,7 @@ class TableStep(wiring.Component):
             )
         first = enters & ~hinted & (now_space.mode == TranslationMode.FIRST_STAGE)
         second = enters & ~hinted & (now_space.mode != TranslationMode.FIRST_STAGE)
-        leads = [StructureKind.ROOT, StructureKind.LEGACY_ROOT, StructureKind.DIRECTORY]
+        leads = [*ROOTS, StructureKind.DIRECTORY]
         bases += [
             (is_kind[StructureKind.START], beginning.root_pointer.root_table),
             (Cat(is_kind[kind] for kind in leads).any(), event.page),

@@ -1,6 +1,6 @@
 """The walker: many walks over one pair of step datapaths."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,7 +28,8 @@ from .results import WalkResults
 from .select import EventSelector
 from .slot_memory import SlotMemory
 from .slots import WalkSlots
-from .state import Action, Beginning, StructureKind, does
+from .start import WalkStart
+from .state import Action, does
 from .step import WalkStep
 from .update import UpdateRequest, UpdateResponse
 
@@ -45,7 +46,7 @@ class Walker(wiring.Component):
         Guests ── what is known ──┤                             ┌─> WalkReads
         update_response ──────────┼─> EventSelector ──┐         ├─> Guests
         Marks ────────────────────┤   SlotMemory ─────┼─> WalkStep ──> update_request
-        WalkSlots <── miss ───────┘   EntryValue ─────┘   │     ├─> WalkResults
+        WalkStart <── miss ───────┘   EntryValue ─────┘   │     ├─> WalkResults
                                           ^── new state ──┘     └─> WalkFindings
 
     A slot has one thing outstanding at any time, so every queue has room for one item of each slot and the step
@@ -130,6 +131,7 @@ class Walker(wiring.Component):
         m = Module()
         cfg = self.cfg
         m.submodules.slots = self._slots = WalkSlots(cfg)
+        m.submodules.start = self._start = WalkStart(cfg)
         m.submodules.marks = self._marks = Marks(cfg.walk_slots)
         m.submodules.reads = self._reads = WalkReads(cfg)
         m.submodules.selector = self._selector = EventSelector(cfg)
@@ -141,7 +143,6 @@ class Walker(wiring.Component):
         self._guests = None
         if guest_shapes(cfg):
             m.submodules.guests = self._guests = Guests(cfg)
-        self._beginning = Signal(Beginning(cfg), reset_less=True)
         self._select(m)
         self._begin(m)
         self._look(m)
@@ -153,21 +154,16 @@ class Walker(wiring.Component):
 
     def _select(self, m):
         """Offer events, and read the state and the entry of the one that is taken."""
-        selector, reads, marks, free = self._selector, self._reads, self._marks, self._slots.free
+        selector, reads, marks = self._selector, self._reads, self._marks
         memory, value = self._memory, self._value
         wiring.connect(m, reads.entry, selector.entry)
         wiring.connect(m, reads.structure, selector.structure)
         wiring.connect(m, marks.slot, selector.mark)
         wiring.connect(m, wiring.flipped(self.update_response), selector.updated)
         m.d.comb += [
-            selector.start.valid.eq(self.miss.valid & free.valid & ~self.overtake),
-            selector.start.payload.eq(free.payload),
-            self.started.eq(selector.start.valid & selector.start.ready),
-            self.miss.ready.eq(self.started),
-            free.ready.eq(self.started),
             selector.invalidating.eq(self.invalidating),
+            selector.stale.eq(self._start.stale),
             memory.slot.eq(selector.slot),
-            memory.only_start.eq(selector.only_start),
             value.has_entry.eq(reads.entry.valid),
             value.entry.eq(reads.entry.payload),
             value.updated.eq(self.update_response.payload),
@@ -186,28 +182,23 @@ class Walker(wiring.Component):
             m.d.comb += [value.has_line.eq(reads.line.valid), value.line.eq(reads.line.payload)]
 
     def _begin(self, m):
-        """Take a slot for a miss; what is known of its requester is the walk's first event."""
-        cfg, lookup, known = self.cfg, self.miss.payload.lookup, self.miss.payload.known
-        slots, memory, beginning = self._slots, self._memory, self._beginning
-        entered = Mux(lookup.configuration.space.legacy, StructureKind.LEGACY_CONTEXT, StructureKind.PASID)
-        start = Value.cast(StructureKind.START)
-        if cfg.context_cache is not None:
-            start = Mux(known.context_hit, StructureKind.CONTEXT, StructureKind.START)
-        m.d.sync += [
-            Value.cast(beginning.kind).eq(Mux(known.space_hit, entered, start)),
-            beginning.root_pointer.eq(lookup.root_pointer),
-            beginning.configuration.eq(lookup.configuration),
-        ]
-        if structure_shapes(cfg):
-            m.d.sync += [beginning.hint_hit.eq(known.hint_hit & slots.belongs), beginning.hint.eq(lookup.hint)]
-        if cfg.prefetch_streams:
+        """Give slots to misses."""
+        start, slots, memory, lookup = self._start, self._slots, self._memory, self.miss.payload.lookup
+        wiring.connect(m, wiring.flipped(self.miss), start.miss)
+        wiring.connect(m, slots.free, start.free)
+        wiring.connect(m, start.begin, self._selector.start)
+        if self.cfg.prefetch_streams:
             m.d.comb += slots.prefetch.eq(lookup.prefetch)
         m.d.comb += [
+            start.overtake.eq(self.overtake),
+            start.invalidating.eq(self.invalidating),
+            start.belongs.eq(slots.belongs),
+            self.started.eq(start.started),
             slots.root_pointer.eq(lookup.root_pointer),
             slots.present.eq(self.root_pointer),
             slots.invalidating.eq(self.invalidating),
             slots.invalidation.eq(self.invalidation),
-            memory.starts.eq(self.started),
+            memory.starts.eq(start.started),
             memory.start_slot.eq(slots.free.payload),
             memory.request.eq(lookup.request),
         ]
@@ -220,7 +211,7 @@ class Walker(wiring.Component):
             step.state.eq(self._memory.state),
             step.value.eq(self._value.value),
             step.structure.eq(reads.event),
-            step.beginning.eq(self._beginning),
+            step.beginning.eq(self._start.beginning),
             step.invalidation.eq(self.invalidation),
             step.space_known.eq(slots.space_known),
             step.asks_memory.eq(slots.is_foreign),
@@ -243,6 +234,8 @@ class Walker(wiring.Component):
         step, decision, prefetch = self._step, self._step.decision, self._slots.is_prefetch
         slot, slots, memory, value, reads = step.decided.slot, self._slots, self._memory, self._value, self._reads
         update, parts = self.update_request, [name for name in memory.signature.members if name.startswith("sets_")]
+        compared = Signal()
+        events = [bit for event in (step.event, step.decided) for bit in (event.invalidating, event.stale)]
         m.d.comb += [
             memory.decided.eq(slot),
             memory.after.eq(step.after),
@@ -256,7 +249,9 @@ class Walker(wiring.Component):
             slots.decided.eq(slot),
             slots.learns.eq(step.learns),
             # A walk that starts while an invalidation of its page is under way may use what is about to go.
-            slots.overtakes.eq((step.decided.is_mark | step.decided.invalidating) & step.covered),
+            compared.eq(step.decided.is_mark | step.decided.invalidating),
+            slots.overtakes.eq((compared & step.covered) | step.decided.stale),
+            slots.doubtful.eq(self._start.doubtful | Cat(events).any()),
             reads.slot.eq(slot),
             reads.address.eq(decision.address),
             reads.reads_structure.eq(does(decision, Action.READ_STRUCTURE)),

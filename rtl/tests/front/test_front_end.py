@@ -75,11 +75,11 @@ def single_beats(rng: Random, cfg, count: int, *, write, ids: int = 1) -> list[B
 @pytest.mark.parametrize("kind", ["reads", "writes", "both"])
 @pytest.mark.parametrize("ids", [1, 8])
 def test_hits_go_through_one_each_cycle(kind, ids, rng):
-    """No bubble, and an address is on ``out`` six cycles after it was on ``dma``."""
+    """No bubble, and an address is on ``out`` seven cycles after it was on ``dma``."""
     write = {"reads": lambda n: False, "writes": lambda n: True, "both": lambda n: n % 2 == 1}[kind]
     bursts = single_beats(rng, TINY, 400, write=write, ids=ids)
     run(TINY, rng, bursts)
-    assert {burst.went_out - burst.accepted for burst in bursts} == {6}
+    assert {burst.went_out - burst.accepted for burst in bursts} == {7}
     accepted = sorted(burst.accepted for burst in bursts)
     assert accepted[-1] - accepted[0] == len(bursts) - 1
 
