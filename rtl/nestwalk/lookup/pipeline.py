@@ -21,6 +21,7 @@ from .iotlb import Iotlb, IotlbFill
 from .merging import WalkStatus
 from .miss_queue import SIGNATURE_BITS, Miss, MissQueue
 from .reentry import Entrant, Reentry
+from .replaced_root import ReplacedRoot
 from .requester_format import page_of
 from .structure_caches import SpaceTags, StructureCaches, StructureFill, structure_shapes
 
@@ -150,38 +151,12 @@ class LookupPipeline(wiring.Component):
         m.submodules.generations = self._generations = Generations(most=2 * self.DEPTH + 7, exits=2)
         wiring.connect(m, wiring.flipped(self.iotlb_fill), iotlb.fill)
         wiring.connect(m, wiring.flipped(self.pasid_fill), spaces.fill)
-        contexts = structures = None
-        if self.cfg.context_cache is not None:
-            m.submodules.context_cache = contexts = BlockCache(ContextFormat(self.cfg), self.cfg.context_cache)
-            wiring.connect(m, wiring.flipped(self.context_fill), contexts.fill)
-        if structure_shapes(self.cfg):
-            m.submodules.structures = structures = StructureCaches(self.cfg)
-            wiring.connect(m, wiring.flipped(self.structure_fill), structures.fill)
-        for name, caches in (("page", (iotlb, structures)), ("configuration", (spaces, contexts))):
-            built = [cache for cache in caches if cache is not None]
-            m.submodules[f"{name}_invalidations"] = fork = Fork(Invalidation, len(built))
-            wiring.connect(m, wiring.flipped(getattr(self, f"{name}_invalidations")), fork.i)
-            for out, cache in zip(fork.o, built, strict=True):
-                wiring.connect(m, out, cache.invalidations)
-
+        contexts, structures = self._build_caches(m, iotlb, spaces)
         reentry = None
         if self.cfg.waiting_misses:
             m.submodules.reentry = reentry = Reentry(self.cfg)
         entered, accepted = self._elaborate_entry(m, misses, hits, reentry)
-        for name in ("source_id", "pasid_valid", "pasid"):
-            for cache in (iotlb, spaces):
-                m.d.comb += cache.key[name].eq(accepted.request[name])
-        if contexts is not None:
-            m.d.comb += contexts.key.source_id.eq(accepted.request.source_id)
-        if structures is not None:
-            for name in ("source_id", "pasid_valid", "pasid"):
-                m.d.comb += structures.key[name].eq(accepted.request[name])
-            m.d.comb += structures.key.page.eq(page_of(accepted.request.address))
-        m.d.comb += [
-            iotlb.key.page.eq(page_of(accepted.request.address)),
-            iotlb.key.access.eq(accepted.request.access),
-            iotlb.key.privileged.eq(accepted.request.privileged & accepted.request.pasid_valid),
-        ]
+        self._look_up(m, accepted.request, iotlb, spaces, contexts, structures)
 
         # The request travels beside the look-ups.
         valid = [entered]
@@ -232,15 +207,55 @@ class LookupPipeline(wiring.Component):
                 self._watch(m, reentry, counted, missed, valid[-1] & last.prefetch & hit, last.request)
 
         self._answer(m, hits, valid[-1] & hit & answered, last, bypass)
+        m.submodules.replaced = replaced = ReplacedRoot(self.cfg, self.DEPTH)
         m.d.comb += [
             self._generations.enter.eq(entered & ~accepted.prefetch if self.cfg.prefetch_streams else entered),
             self._generations.mark.eq(self.mark),
             self._generations.leave[0].valid.eq(missed & answered),
             self._generations.leave[0].generation.eq(last.generation),
-            self.drained.eq(self._generations.drained & ~self._elaborate_replaced(m, misses)),
+            replaced.root_pointer.eq(self.root_pointer),
+            replaced.mark.eq(self.mark),
+            replaced.drained.eq(self._generations.drained),
+            replaced.level.eq(misses.level),
+            replaced.leaves.eq(misses.o.valid & misses.o.ready),
+            self.drained.eq(self._generations.drained & ~replaced.awaited),
         ]
         self._count(m, valid[-1] & ~bypass & first, hit, reentry, structures, {"pasid": spaces, "context": contexts})
         return m
+
+    def _build_caches(self, m, iotlb, spaces):
+        """The caches that can be left out, None if they are, and the ways of fills and invalidations."""
+        contexts = structures = None
+        if self.cfg.context_cache is not None:
+            m.submodules.context_cache = contexts = BlockCache(ContextFormat(self.cfg), self.cfg.context_cache)
+            wiring.connect(m, wiring.flipped(self.context_fill), contexts.fill)
+        if structure_shapes(self.cfg):
+            m.submodules.structures = structures = StructureCaches(self.cfg)
+            wiring.connect(m, wiring.flipped(self.structure_fill), structures.fill)
+        for name, caches in (("page", (iotlb, structures)), ("configuration", (spaces, contexts))):
+            built = [cache for cache in caches if cache is not None]
+            m.submodules[f"{name}_invalidations"] = fork = Fork(Invalidation, len(built))
+            wiring.connect(m, wiring.flipped(getattr(self, f"{name}_invalidations")), fork.i)
+            for out, cache in zip(fork.o, built, strict=True):
+                wiring.connect(m, out, cache.invalidations)
+        return contexts, structures
+
+    def _look_up(self, m, request, iotlb, spaces, contexts, structures):
+        """Ask all caches at once."""
+        for name in ("source_id", "pasid_valid", "pasid"):
+            for cache in (iotlb, spaces):
+                m.d.comb += cache.key[name].eq(request[name])
+        if contexts is not None:
+            m.d.comb += contexts.key.source_id.eq(request.source_id)
+        if structures is not None:
+            for name in ("source_id", "pasid_valid", "pasid"):
+                m.d.comb += structures.key[name].eq(request[name])
+            m.d.comb += structures.key.page.eq(page_of(request.address))
+        m.d.comb += [
+            iotlb.key.page.eq(page_of(request.address)),
+            iotlb.key.access.eq(request.access),
+            iotlb.key.privileged.eq(request.privileged & request.pasid_valid),
+        ]
 
     def _count(self, m, looked_up: Value, hit: Value, reentry, structures, caches: dict):
         """Pulses for counters."""
@@ -294,47 +309,6 @@ class LookupPipeline(wiring.Component):
             tags.first_stage.eq(first),
         ]
         m.d.comb += [lookup.hint.eq(structures.hint), structures.space.eq(tags)]
-
-    def _elaborate_replaced(self, m, misses) -> Signal:
-        """Whether a miss that was accepted under a replaced root pointer may still wait for its walk.
-
-        It will be answered from the old tables, so that the invalidation which follows the replacement is not drained
-        before. Walks that have begun are the walker's to count.
-        """
-        present, begins = Signal(RootPointer(self.cfg)), misses.o.valid & misses.o.ready
-        replaced, ahead, settle = Signal(), Signal(range(self.DEPTH + 1)), Signal(2)
-        m.d.sync += present.eq(self.root_pointer)
-        m.d.comb += replaced.eq(1)
-
-        def unless_replaced_again():
-            with m.If(present != self.root_pointer):
-                m.next = "REPLACED"
-
-        with m.FSM(name="root"):
-            with m.State("PRESENT"):
-                m.d.comb += replaced.eq(present != self.root_pointer)
-                unless_replaced_again()
-            with m.State("REPLACED"):
-                with m.If(self.mark):
-                    m.next = "MARKED"
-                unless_replaced_again()
-            with m.State("MARKED"):
-                with m.If(self._generations.drained):
-                    m.d.sync += ahead.eq(misses.level - begins)
-                    m.next = "AHEAD"
-                unless_replaced_again()
-            with m.State("AHEAD"):
-                m.d.sync += [ahead.eq(ahead - (begins & (ahead != 0))), settle.eq(-1)]
-                with m.If(ahead == 0):
-                    m.next = "BEGUN"
-                unless_replaced_again()
-            with m.State("BEGUN"):
-                # Until the walker counts the last of them.
-                m.d.sync += settle.eq(settle - 1)
-                with m.If(settle == 0):
-                    m.next = "PRESENT"
-                unless_replaced_again()
-        return replaced
 
     def _distribute(self, m, reentry, misses, missed, before_last, last):
         """Send what missed to the miss queue, or have it wait aside: in order, but for who has waited already."""
