@@ -6,11 +6,11 @@ from typing import Self
 from .device import Device
 from .errors import IommuError
 from .ioasid import IoasidSet
+from .vtd.cache_tags import RID_PASID, CacheTag, CacheTags, Stage
 from .vtd.descriptors import IotlbInvalidate, PasidCacheInvalidate
-from .vtd.invalidate import flush_second_stage
 from .vtd.page_tables import SECOND_STAGE, PageTable, Permission
 from .vtd.pages import PAGE_SIZE
-from .vtd.pasid import RID_PASID, setup_second_level, tear_down
+from .vtd.pasid import setup_second_level, tear_down
 from .vtd.unit import Iommu
 
 __all__ = ["PagingDomain"]
@@ -32,8 +32,8 @@ class PagingDomain:
     nest_parent : bool
         Whether first stages may be nested on it.
 
-    ``children`` are the DIDs of the nested entries on it: changes of the second stage have to reach those too (R7).
-    ``devices`` are attached for their requests-without-PASID; ``bound`` pairs of device and PASID have a nested entry.
+    ``tags`` are the entries that use it, nested ones included: changes of the second stage have to reach those too
+    (R7).
     """
 
     def __init__(self, iommu: Iommu, table: PageTable, domain_id: int, owner: IoasidSet, nest_parent: bool):
@@ -42,9 +42,7 @@ class PagingDomain:
         self.domain_id = domain_id
         self.owner = owner
         self.nest_parent = nest_parent
-        self.children: set[int] = set()
-        self.bound: list[tuple[Device, int]] = []
-        self.devices: list[Device] = []
+        self.tags = CacheTags(iommu)
 
     @classmethod
     async def create(cls, iommu: Iommu, owner: IoasidSet, *, levels: int = 4, nest_parent: bool = True) -> Self:
@@ -69,7 +67,7 @@ class PagingDomain:
         """Map guest-physical to host memory; errors as `PageTable.map`."""
         await self.table.map(address, host, size, permission, page_size)
         if self.iommu.capabilities["CM"]:
-            await flush_second_stage(self, address, size, self.iommu.log.trace("map", "R8"), device_tlbs=False)
+            await self.tags.flush(address, size, self.iommu.log.trace("map", "R8"), mapped=True)
 
     async def unmap(self, address: int, size: int) -> None:
         """R7: unmap, flush the parent's and every child's translations, and only then free what was unlinked.
@@ -82,9 +80,14 @@ class PagingDomain:
         trace = self.iommu.log.trace("unmap", "R7")
         unlinked = await self.table.unmap(address, size)
         trace.step(f"second stage: {address:#x}+{size:#x} not present")
-        await flush_second_stage(self, address, size, trace)
+        await self.tags.flush(address, size, trace)
         for table in unlinked:
             await self.iommu.pages.free(table)
+
+    @property
+    def attached(self) -> list[Device]:
+        """Devices whose requests-without-PASID use it."""
+        return [tag.device for tag in self.tags if tag == self._tag(tag.device)]
 
     async def attach(self, device: Device) -> None:
         """Let the device's requests-without-PASID use this address space.
@@ -96,16 +99,24 @@ class PagingDomain:
         """
         state = self.iommu.state_of(device)
         trace = self.iommu.log.trace("attach", "R2")
-        await setup_second_level(self.iommu, device, RID_PASID, self.table, self.domain_id, trace)
+        tag = self._tag(device)
+        self.tags.assign(tag)
+        try:
+            await setup_second_level(self.iommu, device, RID_PASID, self.table, self.domain_id, trace)
+        except IommuError:
+            self.tags.unassign(tag)
+            raise
         state.domain_id = self.domain_id
-        self.devices.append(device)
 
     async def detach(self, device: Device) -> None:
         """R9: block the device's requests-without-PASID again; nothing happens when it is not attached here."""
-        if device in self.devices:
+        if self._tag(device) in self.tags:
             await tear_down(self.iommu, device, RID_PASID, self.iommu.log.trace("detach", "R9"))
             self.iommu.state_of(device).domain_id = None
-            self.devices.remove(device)
+            self.tags.unassign(self._tag(device))
+
+    def _tag(self, device: Device) -> CacheTag:
+        return CacheTag(device, RID_PASID, self.domain_id, Stage.SECOND)
 
     async def destroy(self) -> None:
         """Free the tables and the DID, which nothing may be cached under afterwards.
@@ -115,7 +126,7 @@ class PagingDomain:
         IommuError
             EBUSY while devices are attached or nested entries exist.
         """
-        if self.devices or self.bound:
+        if len(self.tags):
             raise IommuError(errno.EBUSY, f"domain {self.domain_id} is in use")
         trace = self.iommu.log.trace("destroy", "R7")
         await self.iommu.queue.submit_sync(

@@ -2,21 +2,23 @@
 
 import errno
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from ..device import Device
 from ..errors import IommuError
 from ..inject import FailPoints
-from ..ioasid import IoasidAllocator
+from ..ioasid import Ioasid, IoasidAllocator, IoasidSet
 from ..log import CommandLog, Trace
-from ..transport import HostMemory, Mutex, Transport
+from ..notifiers import Event, Notifier, Priority
+from ..transport import HostMemory, Mutex, ObservedTransport, Transport
+from ..work import WorkQueue
 from .descriptors import ContextCacheInvalidate, Descriptor, IotlbInvalidate, PasidCacheInvalidate
 from .faults import FaultLog
 from .pages import PageAllocator
 from .qi import InvalidationQueue
 from .regs import Capabilities, Registers
-from .tables import ContextEntry, PasidTable, RootTable, write_entry
+from .tables import ContextEntry, PasidEntry, PasidTable, RootTable, write_entry
 
 __all__ = ["DeviceState", "DomainIds", "Iommu", "SCALABLE_MODE"]
 
@@ -67,7 +69,8 @@ class DeviceState:
     """What the driver keeps of one device: its PASID table, where its context entry lies, and whether it may use
     PASIDs yet.
 
-    ``domain_id`` is the tag of its requests-without-PASID, None while they are blocked.
+    ``domain_id`` is the tag of its requests-without-PASID, None while they are blocked. ``entries`` are its present
+    PASID-table entries by PASID, as they were asked for. A device that is ``gone`` answers nothing any more.
     """
 
     device: Device
@@ -75,6 +78,8 @@ class DeviceState:
     context_address: int
     pasid_enabled: bool = False
     domain_id: int | None = None
+    entries: dict[int, PasidEntry] = field(default_factory=dict)
+    gone: bool = False
 
 
 class Iommu:
@@ -90,16 +95,23 @@ class Iommu:
         Host PASIDs.
     pages : PageAllocator
         Host memory for tables and guests.
+    work : WorkQueue
+        Clean-up that callers which must not block have left.
+    translating : bool
+        Whether translation is on.
     """
 
     def __init__(self, transport: Transport, base: int, size: int, fail: FailPoints | None = None):
-        self.transport = transport
+        self.transport = ObservedTransport(transport)
         self.fail = fail or FailPoints()
         self.log = CommandLog(transport.now)
-        self.regs = Registers(transport)
-        self.pages = PageAllocator(HostMemory(transport), base, size, self.fail)
+        self.regs = Registers(self.transport)
+        self.pages = PageAllocator(HostMemory(self.transport), base, size, self.fail)
+        self.work = WorkQueue(self.transport)
         self.ioasids = IoasidAllocator(self.fail)
-        self.pasid_mutex = Mutex(transport)
+        self.ioasids.notifiers.register(Notifier("iommu", Priority.IOMMU, self._on_pasid))
+        self.pasid_mutex = Mutex(self.transport)
+        self.translating = False
         self.devices: dict[int, DeviceState] = {}
         self.capabilities: Capabilities
         self.domain_ids: DomainIds
@@ -128,7 +140,7 @@ class Iommu:
         iommu.domain_ids = DomainIds(iommu.capabilities.domain_ids, iommu.fail)
         iommu.faults = FaultLog(iommu.regs, iommu.capabilities.fault_record_offset, iommu.capabilities.fault_records)
         iommu.root = await RootTable.create(iommu.pages)
-        iommu.queue = await InvalidationQueue.create(transport, iommu.regs, iommu.pages, size_code=1)
+        iommu.queue = await InvalidationQueue.create(iommu.transport, iommu.regs, iommu.pages, size_code=1)
         return iommu
 
     async def enable(self) -> None:
@@ -143,10 +155,12 @@ class Iommu:
         everything: list[Descriptor] = [ContextCacheInvalidate(), PasidCacheInvalidate(), IotlbInvalidate()]
         await self.queue.submit_sync(everything, trace)
         await self.regs.global_command("TE", True, trace)
+        self.translating = True
 
     async def disable(self) -> None:
         """R14: translation off, then the queue once it is empty."""
         trace = self.log.trace("disable", "R14")
+        self.translating = False
         await self.regs.global_command("TE", False, trace)
         await self.queue.disable(trace)
 
@@ -170,6 +184,19 @@ class Iommu:
             await self.queue.submit_sync([ContextCacheInvalidate(device.source_id)], trace)
         state = self.devices[device.source_id] = DeviceState(device, table, context_address)
         return state
+
+    def _on_pasid(self, event: Event, ioasid: Ioasid) -> None:
+        """A PASID was freed while something is bound to it: take the translations away as soon as possible (S13)."""
+        if event is Event.FREE and ioasid.data is not None:
+            self.work.add(ioasid.data.release)
+
+    async def free_set(self, owner: IoasidSet) -> None:
+        """The owner of a set is gone and will unbind nothing any more: end all of its bindings (S14)."""
+        self.ioasids.free_set(owner)
+        for ioasid in self.ioasids.of_set(owner):
+            if ioasid.data is not None:
+                self.work.add(ioasid.data.release)
+        await self.work.flush()
 
     def state_of(self, device: Device) -> DeviceState:
         """What the driver keeps of a device.
