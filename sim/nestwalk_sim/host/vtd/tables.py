@@ -8,7 +8,16 @@ from ..errors import IommuError
 from ..transport import Memory
 from .pages import PAGE_SIZE, PageAllocator
 
-__all__ = ["ContextEntry", "PasidEntry", "PasidTable", "RootTable", "TranslationType", "write_entry"]
+__all__ = [
+    "PRESENT",
+    "ContextEntry",
+    "PasidEntry",
+    "PasidTable",
+    "RootTable",
+    "TranslationType",
+    "read_words",
+    "write_entry",
+]
 
 PRESENT = 1
 FAULT_PROCESSING_DISABLE = 1 << 1

@@ -3,6 +3,7 @@
 import errno
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 from ..device import Device
@@ -18,7 +19,7 @@ from .faults import FaultLog
 from .pages import PageAllocator
 from .qi import InvalidationQueue
 from .regs import Capabilities, Registers
-from .tables import ContextEntry, PasidEntry, PasidTable, RootTable, write_entry
+from .tables import PRESENT, ContextEntry, PasidEntry, PasidTable, RootTable, read_words, write_entry
 
 __all__ = ["DeviceState", "DomainIds", "Iommu", "SCALABLE_MODE"]
 
@@ -141,6 +142,7 @@ class Iommu:
         iommu.faults = FaultLog(iommu.regs, iommu.capabilities.fault_record_offset, iommu.capabilities.fault_records)
         iommu.root = await RootTable.create(iommu.pages)
         iommu.queue = await InvalidationQueue.create(iommu.transport, iommu.regs, iommu.pages, size_code=1)
+        iommu.queue.give_up_on = iommu.give_up_on
         return iommu
 
     async def enable(self) -> None:
@@ -210,6 +212,25 @@ class Iommu:
         if state is None or state.device is not device:
             raise IommuError(errno.EINVAL, f"{device} is not behind this unit")
         return state
+
+    def give_up_on(self, source_id: int) -> None:
+        """The device answers no invalidation: it may use stale translations, so block all that it sends (S10)."""
+        state = self.devices[source_id]
+        if not state.gone:
+            state.gone = True
+            self.work.add(partial(self._quarantine, state))
+
+    async def _quarantine(self, state: DeviceState) -> None:
+        """R15: take the context entry away. What is bound stays so, and can be unbound as ever."""
+        trace = self.log.trace("quarantine", "R15")
+        words = await read_words(self.pages.memory, state.context_address, 2)
+        absent = (words[0] & ~PRESENT | words[1] << 64).to_bytes(16, "little")
+        await self.pages.memory.write(state.context_address, absent)
+        trace.step(f"context entry of {state.device}: P=0")
+        flush: list[Descriptor] = [ContextCacheInvalidate(state.device.source_id)]
+        for domain_id in sorted({entry.domain_id for entry in state.entries.values()}):
+            flush += [PasidCacheInvalidate(domain_id), IotlbInvalidate(domain_id)]
+        await self.queue.submit_sync(flush, trace)
 
     async def enable_pasid(self, state: DeviceState, trace: Trace) -> None:
         """Set PASIDE in the context entry, once for each device, and flush what may be cached of the old entry (S01,
