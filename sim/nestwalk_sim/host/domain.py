@@ -3,20 +3,21 @@
 import errno
 from typing import Self
 
-from .device import Device
-from .errors import IommuError
+from .errors import IommuError, require
 from .ioasid import IoasidSet
-from .vtd.cache_tags import RID_PASID, CacheTag, CacheTags, Stage
+from .iommu_domain import IommuDomain
+from .vtd.cache_tags import CacheTags, Stage
 from .vtd.descriptors import IotlbInvalidate, PasidCacheInvalidate
+from .vtd.entries import second_level_entry
 from .vtd.page_tables import SECOND_STAGE, PageTable, Permission
 from .vtd.pages import PAGE_SIZE
-from .vtd.pasid import setup_second_level, tear_down
+from .vtd.tables import PasidEntry
 from .vtd.unit import Iommu
 
 __all__ = ["PagingDomain"]
 
 
-class PagingDomain:
+class PagingDomain(IommuDomain):
     """A second-stage address space, parent of the nested entries that are bound to it.
 
     Parameters
@@ -35,6 +36,8 @@ class PagingDomain:
     ``tags`` are the entries that use it, nested ones included: changes of the second stage have to reach those too
     (R7).
     """
+
+    STAGE = Stage.SECOND
 
     def __init__(self, iommu: Iommu, table: PageTable, domain_id: int, owner: IoasidSet, nest_parent: bool):
         self.iommu = iommu
@@ -63,9 +66,24 @@ class PagingDomain:
             raise
         return cls(iommu, table, domain_id, owner, nest_parent)
 
+    def entry(self) -> PasidEntry:
+        return second_level_entry(self.iommu, self.table, self.domain_id)
+
     async def map(self, address: int, host: int, size: int, permission: Permission, page_size: int = PAGE_SIZE) -> None:
-        """Map guest-physical to host memory; errors as `PageTable.map`."""
-        await self.table.map(address, host, size, permission, page_size)
+        """Map guest-physical to host memory.
+
+        Raises
+        ------
+        IommuError
+            EOVERFLOW for a range beyond 64 bits, else as `PageTable.map`; nothing is mapped then.
+        """
+        require(address + size <= 1 << 64, f"{size:#x} bytes at {address:#x} wrap around", errno.EOVERFLOW)
+        try:
+            await self.table.map(address, host, size, permission, page_size)
+        except IommuError as error:
+            if error.errno == errno.ENOMEM:
+                await self._unmap_leading(address, size, page_size)
+            raise
         if self.iommu.capabilities["CM"]:
             await self.tags.flush(address, size, self.iommu.log.trace("map", "R8"), mapped=True)
 
@@ -84,39 +102,13 @@ class PagingDomain:
         for table in unlinked:
             await self.iommu.pages.free(table)
 
-    @property
-    def attached(self) -> list[Device]:
-        """Devices whose requests-without-PASID use it."""
-        return [tag.device for tag in self.tags if tag == self._tag(tag.device)]
-
-    async def attach(self, device: Device) -> None:
-        """Let the device's requests-without-PASID use this address space.
-
-        Raises
-        ------
-        IommuError
-            EBUSY when it is attached to something, EINVAL for a device of another unit.
-        """
-        state = self.iommu.state_of(device)
-        trace = self.iommu.log.trace("attach", "R2")
-        tag = self._tag(device)
-        self.tags.assign(tag)
-        try:
-            await setup_second_level(self.iommu, device, RID_PASID, self.table, self.domain_id, trace)
-        except IommuError:
-            self.tags.unassign(tag)
-            raise
-        state.domain_id = self.domain_id
-
-    async def detach(self, device: Device) -> None:
-        """R9: block the device's requests-without-PASID again; nothing happens when it is not attached here."""
-        if self._tag(device) in self.tags:
-            await tear_down(self.iommu, device, RID_PASID, self.iommu.log.trace("detach", "R9"))
-            self.iommu.state_of(device).domain_id = None
-            self.tags.unassign(self._tag(device))
-
-    def _tag(self, device: Device) -> CacheTag:
-        return CacheTag(device, RID_PASID, self.domain_id, Stage.SECOND)
+    async def _unmap_leading(self, address: int, size: int, page_size: int) -> None:
+        """Undo a map that ran out of tables on its way."""
+        end = address
+        while end < address + size and await self.table.look_up(end) is not None:
+            end += page_size
+        if end > address:
+            await self.unmap(address, end - address)
 
     async def destroy(self) -> None:
         """Free the tables and the DID, which nothing may be cached under afterwards.

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from nestwalk.config import IommuConfig
+from nestwalk_sim.host.audit import Auditor
 from nestwalk_sim.host.device import Device
 from nestwalk_sim.host.domain import PagingDomain
 from nestwalk_sim.host.errors import ENOTSUPP, IommuError
@@ -135,7 +136,7 @@ def test_host_bind_refuses_domain_not_made_for_nesting():
     asyncio.run(scenario())
 
 
-def test_host_bind_refuses_binding_without_devices():
+def test_host_bind_refuses_binding_without_devices(auditors: list[Auditor]):
     async def scenario():
         platform, data = await prepared()
         svm = Svm(platform.iommu, platform.iommu.ioasids.find(platform.machine.owner, HOST_PASID))
@@ -144,6 +145,8 @@ def test_host_bind_refuses_binding_without_devices():
         with pytest.raises(IommuError) as refused:
             await unbind_gpasid(platform.iommu, platform.device, HOST_PASID)
         assert refused.value.errno == errno.EINVAL
+        problems = await auditors.pop().audit()
+        assert [problem[:2] for problem in problems] == ["I7", "I7"], "held by nobody, and without a device"
 
     asyncio.run(scenario())
 

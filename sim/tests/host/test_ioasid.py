@@ -168,7 +168,7 @@ def test_host_notifiers_hear_in_order_of_priority_and_once():
         chain = platform.iommu.ioasids.notifiers
         for name, priority in (("last", Priority.LAST), ("vdcm", Priority.DEVICE), ("kvm", Priority.CPU)):
             chain.register(Notifier(name, priority, listener(name)))
-        assert chain.names == ["kvm", "vdcm", "iommu", "last"]
+        assert chain.names == ["auditor", "kvm", "vdcm", "iommu", "last"]
         await platform.bind()
         await platform.machine.unbind(platform.device, GUEST_PASID)
         order = [

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol, Self
 
 from ...model.request import Request
-from ..ioasid import OWNER, IoasidState
+from ..ioasid import OWNER, Ioasid, IoasidState
+from ..notifiers import Event, Notifier, Priority
 from ..vtd.pages import PAGE_SIZE, poison
 from ..vtd.svm import HOLDER, Svm
 from ..vtd.unit import Iommu
@@ -63,11 +64,14 @@ class Auditor:
         """Begin to look on."""
         caching_mode = bool(iommu.capabilities["CM"])
         order = OrderChecker(
-            caching_mode, lambda source_id: source_id in iommu.devices and iommu.devices[source_id].gone
+            caching_mode,
+            gone=lambda source_id: source_id in iommu.devices and iommu.devices[source_id].gone,
+            asks=lambda source_id: source_id in iommu.devices and iommu.devices[source_id].device.page_requests,
         )
         auditor = cls(iommu, order, back_door)
         iommu.transport.observers.append(order.monitor)
         iommu.pages.on_free.append(order.freed)
+        iommu.ioasids.notifiers.register(Notifier("auditor", Priority.CPU, auditor._on_pasid))
         if back_door is not None:
             back_door.granted.append(auditor._on_grant)
         return auditor
@@ -92,6 +96,13 @@ class Auditor:
         for pasid, ioasid in self.iommu.ioasids.allocated.items():
             if isinstance(ioasid.data, Svm):
                 yield from ((pasid, record.device.source_id, record.users) for record in ioasid.data.devices)
+
+    def _on_pasid(self, event: Event, ioasid: Ioasid) -> None:
+        """S12: who gives work to a device begins after the translation is in place, and ends before it goes."""
+        entries = self.order.monitor.entries.items()
+        live = any(key[1] == ioasid.pasid and words[0] & PRESENT for key, words in entries)
+        if event in (Event.BIND, Event.UNBIND) and not live:
+            self.order.problems.append(f"S12: {event.name} of PASID {ioasid.pasid} is told without an entry")
 
     def _on_grant(self, request: Request) -> None:
         """I11: no DMA passes without an entry, but for the moment in which it is being flushed."""
@@ -151,8 +162,8 @@ class Auditor:
         for where, request, host in self.back_door.cached():
             if self.back_door.walk(request) != host:
                 number = "I2" if where == "IOTLB" else "I3"
-                pasid = "no PASID" if request.pasid is None else f"PASID {request.pasid}"
-                yield f"{number}: {where} keeps {request.address:#x} of {request.source_id:04x}, {pasid}, which is stale"
+                who = f"{request.source_id:04x}, PASID {request.pasid}"
+                yield f"{number}: {where} keeps {request.address:#x} of {who}, which is stale"
 
     async def _poison(self):
         """I4: nothing was written to freed memory."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from .monitor import Words
+from .monitor import WAIT, Words
 
 __all__ = [
     "CONTEXT_CACHE",
@@ -16,6 +16,7 @@ __all__ = [
     "device",
     "domain",
     "domain_pages",
+    "drain",
     "everything",
     "pasid",
     "pasid_cache",
@@ -92,10 +93,14 @@ def pasid(domain_id: int, pasid: int) -> Covers:
 
 
 def _pages(words: Words, region: range, leaf: bool) -> bool:
-    """Whether a page-selective range covers a region; one with the hint IH keeps what is cached of tables."""
+    """Whether a page-selective range covers a region, for which a page of it is enough when a table went that had
+    become empty; with the hint IH it keeps what is cached of tables.
+    """
     size = 4096 << (words[1] & 0x3F)
     start = words[1] & -4096 & -size
-    return start <= region.start and region.stop <= start + size and (leaf or not words[1] >> 6 & 1)
+    if not leaf:
+        return not words[1] >> 6 & 1 and start < region.stop and region.start < start + size
+    return start <= region.start and region.stop <= start + size
 
 
 def domain_pages(domain_id: int, region: range, leaf: bool) -> Covers:
@@ -117,6 +122,11 @@ def pasid_pages(domain_id: int, number: int, region: range, leaf: bool) -> Cover
         return paged or pasid(domain_id, number)(words)
 
     return covers
+
+
+def drain(words: Words) -> bool:
+    """A wait that drains page requests."""
+    return _kind(words) == WAIT and bool(words[0] >> 7 & 1)
 
 
 def device(source_id: int, number: int, region: range | None) -> Covers:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-__all__ = ["BusMonitor", "Events", "Words"]
+__all__ = ["ADDRESS", "WAIT", "BusMonitor", "Events", "Words"]
 
 Words = tuple[int, ...]
 """64-bit words of an entry or a descriptor, lowest first."""

@@ -12,9 +12,10 @@ from .trees import Change, Trees
 
 __all__ = ["Debt", "OrderChecker"]
 
-PRESENT, FAULTS_OFF = 1, 1 << 1
-FIRST_STAGE, SECOND_STAGE, NESTED, PASS_THROUGH = 1, 2, 3, 4
+PRESENT = 1
+FIRST_STAGE, SECOND_STAGE, NESTED = 1, 2, 3
 RID_PASID = 0
+PATIENCE = 16
 
 
 @dataclass(eq=False)
@@ -33,6 +34,10 @@ class Debt:
         The (requester id, PASID) whose entry must not be touched before.
     guarded : range or None
         Host memory that must not be freed before.
+    device : int or None
+        The device that has to answer: nothing is owed any more once it is gone.
+    was : tuple of int or None
+        The entry before the change: nothing is owed either once it is exactly that again.
     """
 
     recipe: str
@@ -41,6 +46,8 @@ class Debt:
     needs: list[tuple[str, Covers]]
     entry: tuple[int, int] | None = None
     guarded: range | None = None
+    device: int | None = None
+    was: Words | None = None
 
     def __str__(self) -> str:
         return f"{self.recipe}: {self.what} without {', '.join(text for text, _ in self.needs)}"
@@ -54,8 +61,9 @@ class OrderChecker:
     ----------
     caching_mode : bool
         CAP.CM: entries that were not present have to be invalidated too.
-    gone : callable
-        Whether the device with this requester id is gone: nothing can be owed to it.
+    gone, asks : callable
+        Whether the device with this requester id is gone, so that nothing can be owed to it, and whether it sends page
+        requests, which have to be drained (R5).
 
     Attributes
     ----------
@@ -65,6 +73,7 @@ class OrderChecker:
 
     caching_mode: bool = False
     gone: Callable[[int], bool] = lambda source_id: False
+    asks: Callable[[int], bool] = lambda source_id: False
     problems: list[str] = field(default_factory=list)
     debts: list[Debt] = field(default_factory=list)
 
@@ -75,17 +84,19 @@ class OrderChecker:
         self._queue = False
         self._root_set = False
         self._posted = 0
+        self._timeouts = 0
         self._live: dict[tuple[int, int], Words] = {}
 
     def quiet(self) -> Iterator[str]:
         """What may not be left at a quiescent point: debts, and descriptors without a completed wait."""
-        yield from (str(debt) for debt in self.debts)
+        yield from (str(debt) for debt in self.debts if not self._excused(debt))
         yield from (f"I6: descriptor {words[0]:#x} was never waited for" for words in self.monitor.flying)
 
     def freed(self, address: int, size: int) -> None:
         """Pages go back to the allocator (I4)."""
         for debt in self.debts:
-            if debt.guarded and debt.guarded.start < address + size and address < debt.guarded.stop:
+            guarded = debt.guarded or range(0)
+            if not self._excused(debt) and guarded.start < address + size and address < guarded.stop:
                 self._problem(f"{debt}, but {address:#x} is freed")
         self.trees.forget(range(address, address + size))
 
@@ -111,6 +122,8 @@ class OrderChecker:
             return
         if old[0] & new[0] & PRESENT and (old[0] ^ new[0]) & (ADDRESS | 7 << 9):
             self._problem(f"R15: live context entry of {source_id:04x} gets another PASID directory")
+        if old[0] & ~new[0] & PRESENT and old[0] & ~PRESENT != new[0]:
+            self._problem(f"R15: context entry of {source_id:04x} loses more than P at once")
         if old[0] & PRESENT or (self.caching_mode and new[0] & PRESENT):
             self._owe("R15", f"context entry of {source_id:04x} changed", [("cc_inv", covers.context(source_id))])
 
@@ -119,15 +132,19 @@ class OrderChecker:
         if old == new:
             return
         key, name = (source_id, pasid), f"PASID entry {pasid} of {source_id:04x}"
-        owing = [debt for debt in self.debts if debt.entry == key]
+        owing = [debt for debt in self.debts if debt.entry == key and not self._excused(debt)]
         if old[0] & PRESENT:
             if new[0] & PRESENT:
                 self._problem(f"R4: {name} is changed while present")
             elif (old[0] & ~3, *old[1:]) != (new[0] & ~3, *new[1:]):
                 self._problem(f"R3: {name} loses more than P at once")
             self._entry_went(key, name, old)
+        elif owing and new[0] & PRESENT and new == owing[0].was:
+            self.debts = [debt for debt in self.debts if debt not in owing]
         elif owing:
             self._problem(f"{owing[0]}, but the entry is written again")
+        if not any(new) and self.asks(source_id) and not self.gone(source_id):
+            self._owe("R5", f"{name} is zeroed", [("a drain of page requests", covers.drain)])
         if new[0] & PRESENT and not old[0] & PRESENT:
             self._entry_came(key, name, new)
 
@@ -146,14 +163,23 @@ class OrderChecker:
             self._problem("R14: a device-TLB invalidation is queued while translation is off")
 
     def completed(self, number: int, words: Words) -> None:
+        self._timeouts = 0
         for debt in self.debts:
             if number > debt.born and debt.needs and debt.needs[0][1](words):
                 debt.needs.pop(0)
         self.debts = [debt for debt in self.debts if debt.needs]
 
     def aborted(self) -> None:
-        """What a device that is gone by now owes will not come."""
-        self.debts = [debt for debt in self.debts if debt.entry is None or not self.gone(debt.entry[0]) or debt.needs]
+        """I6: nobody may ask a silent device for ever.
+
+        Raises
+        ------
+        AssertionError
+            After too many time-outs with nothing completed in between.
+        """
+        self._timeouts += 1
+        if self._timeouts > PATIENCE:
+            raise AssertionError(f"I6: {PATIENCE} time-outs in a row, and nothing completed")
 
     def _entry_came(self, key: tuple[int, int], name: str, new: Words) -> None:
         self._live[key] = new
@@ -161,7 +187,7 @@ class OrderChecker:
             self.trees.add(root, levels, second)
         if self.caching_mode:
             domain_id = new[1] & 0xFFFF
-            needs = [
+            needs: list[tuple[str, Covers]] = [
                 ("pc_inv", covers.pasid_cache(domain_id, key[1])),
                 ("p_iotlb_inv", covers.pasid(domain_id, key[1])),
             ]
@@ -172,15 +198,19 @@ class OrderChecker:
         source_id, pasid = key
         domain_id = old[1] & 0xFFFF
         flush = covers.domain(domain_id) if _second(old) else covers.pasid(domain_id, pasid)
-        needs = [("pc_inv", covers.pasid_cache(domain_id, pasid)), ("the IOTLB's", flush)]
+        needs: list[tuple[str, Covers]] = [("pc_inv", covers.pasid_cache(domain_id, pasid)), ("the IOTLB's", flush)]
         if self._has_device_tlb(source_id):
-            needs.append(("the device TLB's", covers.device(source_id, pasid, None)))
+            device_tlb = ("the device TLB's", covers.device(source_id, pasid, None))
+            self._owe("R3", f"{name} is not present", [*needs, device_tlb], key, None, source_id)
         self._owe("R9" if pasid == RID_PASID else "R3", f"{name} is not present", needs, key)
+        for debt in self.debts:
+            if debt.entry == key and debt.was is None:
+                debt.was = old
 
     def _table_changed(self, key: tuple[int, int], entry: Words, change: Change) -> None:
         source_id, pasid = key
         domain_id, nested = entry[1] & 0xFFFF, _type(entry) == NESTED
-        if nested:
+        if nested or not (change.leaf or change.empty):
             flush = covers.domain(domain_id)
         elif _second(entry):
             flush = covers.domain_pages(domain_id, change.region, change.leaf)
@@ -189,9 +219,10 @@ class OrderChecker:
         what = f"{change} under PASID entry {pasid} of {source_id:04x}"
         guarded = change.target if change.was_present else None
         self._owe("R7", what, [("the IOTLB's", flush)], None, guarded)
-        if self._has_device_tlb(source_id) and change.was_present:
+        if self._has_device_tlb(source_id) and change.was_present and not change.empty:
             region = None if nested else change.region
-            self._owe("R7", what, [("the device TLB's", covers.device(source_id, pasid, region))], None, guarded)
+            needs: list[tuple[str, Covers]] = [("the device TLB's", covers.device(source_id, pasid, region))]
+            self._owe("R7", what, needs, None, guarded, source_id)
 
     def _has_device_tlb(self, source_id: int) -> bool:
         context = self.monitor.contexts.get(source_id, (0,))
@@ -204,8 +235,12 @@ class OrderChecker:
         needs: list[tuple[str, Covers]],
         entry: tuple[int, int] | None = None,
         guarded: range | None = None,
+        device: int | None = None,
     ) -> None:
-        self.debts.append(Debt(recipe, what, self._posted, needs, entry, guarded))
+        self.debts.append(Debt(recipe, what, self._posted, needs, entry, guarded, device))
+
+    def _excused(self, debt: Debt) -> bool:
+        return debt.device is not None and self.gone(debt.device)
 
     def _problem(self, text: str) -> None:
         self.problems.append(text)

@@ -46,6 +46,8 @@ class Change:
         Whether the old entry mapped a page; else it led to a table.
     was_present : bool
         Whether it was present before.
+    empty : bool
+        Whether it led to no table, or to one in which nothing was present.
     target : range
         Host memory that the old entry led to.
     """
@@ -54,6 +56,7 @@ class Change:
     region: range
     leaf: bool
     was_present: bool
+    empty: bool
     target: range
 
     def __str__(self) -> str:
@@ -102,7 +105,10 @@ class Trees:
             leaf = table.leaf(before if table.present(before) else after)
             length = size if leaf else PAGE
             target = range(before & ADDRESS & -length, (before & ADDRESS & -length) + length)
-            yield Change(table.root, range(start, start + size), leaf, table.present(before), target)
+            was_present = table.present(before)
+            content = self._words(target.start, 512) if was_present and not leaf else ()
+            empty = not leaf and not any(table.present(entry) for entry in content)
+            yield Change(table.root, range(start, start + size), leaf, was_present, empty, target)
 
     def _follow(self, page: int, table: _Table) -> None:
         self._tables[page] = table

@@ -167,11 +167,13 @@ async def replace(
     IommuError
         What the unit raises; the old entry translates again if it did.
     """
-    old = await tear_down(iommu, device, pasid, trace.follow("R4"))
+    table = iommu.state_of(device).table
+    old = await table.read(pasid)
     try:
+        await tear_down(iommu, device, pasid, trace.follow("R4"))
         await install(iommu, device, pasid, entry, what, trace.follow("R4"))
     except IommuError:
-        if old is not None:
+        if old.present:
             await install(iommu, device, pasid, old, "as it was", trace.follow("R4"))
         raise
-    return old
+    return old if old.present else None
