@@ -11,9 +11,11 @@ from nestwalk_sim.host.domain import PagingDomain
 from nestwalk_sim.host.endpoint import DmaFault, Endpoint
 from nestwalk_sim.host.errors import IommuError
 from nestwalk_sim.host.guest import READ_WRITE
+from nestwalk_sim.host.mm import Mm
 from nestwalk_sim.host.vmm import VirtualMachine
 from nestwalk_sim.host.vtd import invalidate
 from nestwalk_sim.host.vtd.invalidate import CacheInvalidateInfo, CacheType, Granularity
+from nestwalk_sim.host.vtd.sva import SvaProcesses, sva_bind_device, sva_unbind_device
 from nestwalk_sim.host.vtd.svm import DoubleBind
 from sim.tests.host.bringup import ADDRESS, BASE, GUEST_PASID, HOST_PASID, Platform
 
@@ -177,6 +179,24 @@ class _Day:
         await self.platform.bind()
         await self.touch()
 
+    async def process(self) -> None:
+        """A process of the host on the network card: bound twice, unbound once; it unmaps a page, and ends."""
+        iommu = self.platform.iommu
+        processes, mm = SvaProcesses(iommu), await Mm.create(iommu.pages)
+        for page in PAGES:
+            await mm.map(page)
+        handle = await sva_bind_device(processes, NETWORK, mm)
+        assert await sva_bind_device(processes, NETWORK, mm) is handle
+        await self.network.read(PAGES[0], 8, handle.pasid)
+        await sva_unbind_device(processes, handle)
+        await self.network.read(PAGES[1], 8, handle.pasid)
+        await mm.unmap(PAGES[1])
+        await self.look()
+        await mm.exit()
+        await self.look()
+        await sva_unbind_device(processes, handle)
+        await self.look()
+
     async def lost_device(self) -> None:
         """The network card falls silent while two flushes are under way, one of them its own."""
         machine, iommu = self.machine, self.platform.iommu
@@ -224,6 +244,7 @@ async def everyday(auditors: list[Auditor], *, caching_mode: bool = False) -> li
         day.failing,
         day.double_bind,
         day.early_free,
+        day.process,
         day.lost_device,
         day.good_night,
     ]

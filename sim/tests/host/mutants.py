@@ -8,7 +8,7 @@ import pytest
 
 from nestwalk_sim.host import iommu_domain
 from nestwalk_sim.host.ioasid import IoasidAllocator
-from nestwalk_sim.host.vtd import cache_tags, invalidate, pasid, prq, svm, unit
+from nestwalk_sim.host.vtd import cache_tags, invalidate, pasid, prq, sva, svm, unit
 from nestwalk_sim.host.vtd.cache_tags import CacheTags, Stage
 from nestwalk_sim.host.vtd.descriptors import PasidDeviceTlbInvalidate, PasidIotlbInvalidate
 from nestwalk_sim.host.vtd.invalidate import Granularity
@@ -236,6 +236,10 @@ def _failed_replace_forgets_the_old(patch: Patch) -> None:
     patch.setattr(iommu_domain, "replace", replace)
 
 
+def _process_dropped_with_its_first_user(patch: Patch) -> None:
+    patch.setattr(sva.SvaHandle, "users", property(lambda handle: 1, lambda handle, value: None), raising=False)
+
+
 def _surplus_unbind(patch: Patch) -> None:
     patch.setattr(svm.SvmDev, "users", property(lambda record: 1, lambda record, value: None), raising=False)
 
@@ -291,6 +295,7 @@ BUGS = [
     Bug(33, "device-TLB flush while translation is off", _device_flush_in_the_dark, "R14"),
     Bug(35, "failed bind not undone", _no_undo, "I12"),
     Bug(36, "failed replace loses the old domain", _failed_replace_forgets_the_old, "I12"),
+    Bug(37, "process dropped with its first user", _process_dropped_with_its_first_user, "DmaFault"),
     Bug(38, "surplus unbind", _surplus_unbind, "DMA to"),
     Bug(39, "work goes on after unbind", _work_goes_on_after_unbind, "S12"),
     Bug(41, "cache tag not assigned", _tag_not_assigned, "R7"),

@@ -7,6 +7,7 @@ from ...model.request import Request
 from ..ioasid import OWNER, Ioasid, IoasidState
 from ..notifiers import Event, Notifier, Priority
 from ..vtd.pages import PAGE_SIZE, poison
+from ..vtd.sva import SvaDomain
 from ..vtd.svm import HOLDER, Svm
 from ..vtd.unit import Iommu
 from .monitor import Words
@@ -15,6 +16,7 @@ from .order import PRESENT, OrderChecker
 __all__ = ["Auditor", "BackDoor", "Cached"]
 
 FAULTS_OFF = 1 << 1
+BINDINGS = (Svm, SvaDomain)
 
 
 class Cached(NamedTuple):
@@ -94,7 +96,7 @@ class Auditor:
 
     def _users(self) -> Iterator[tuple[int, int, int]]:
         for pasid, ioasid in self.iommu.ioasids.allocated.items():
-            if isinstance(ioasid.data, Svm):
+            if isinstance(ioasid.data, BINDINGS):
                 yield from ((pasid, record.device.source_id, record.users) for record in ioasid.data.devices)
 
     def _on_pasid(self, event: Event, ioasid: Ioasid) -> None:
@@ -128,7 +130,7 @@ class Auditor:
         """I1, I9: entries of bindings are there, and no other has anything left of an earlier life."""
         defunct: set[tuple[int, int]] = set()
         for pasid, ioasid in self.iommu.ioasids.allocated.items():
-            for record in ioasid.data.devices if isinstance(ioasid.data, Svm) else ():
+            for record in ioasid.data.devices if isinstance(ioasid.data, BINDINGS) else ():
                 key = record.device.source_id, pasid
                 entry = self.iommu.state_of(record.device).entries.get(pasid)
                 if record.defunct:
@@ -147,7 +149,7 @@ class Auditor:
             known |= {name: held(pasid) for name, held in self.holders.items()}
             if +ioasid.holders != {name: count for name, count in known.items() if count}:
                 yield f"I7: PASID {pasid} is held by {dict(+ioasid.holders)}, not by {known}"
-            if isinstance(ioasid.data, Svm) and not ioasid.data.devices:
+            if isinstance(ioasid.data, BINDINGS) and not ioasid.data.devices:
                 yield f"I7: PASID {pasid} has a binding without a device"
         for owner in {ioasid.owner for ioasid in ids.values()}:
             if owner.pasids != {pasid for pasid, ioasid in ids.items() if ioasid.owner is owner}:
