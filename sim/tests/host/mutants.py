@@ -58,18 +58,27 @@ def _no_drain(patch: Patch) -> None:
 
 
 def _no_drain_without_pasid(patch: Patch) -> None:
-    async def drain(iommu, device, number, *rest) -> None:
+    async def drain(iommu, device, number, trace) -> None:
         if number != pasid.RID_PASID:
-            await prq.drain(iommu, device, number, *rest)
+            await prq.drain(iommu, device, number, trace)
 
     patch.setattr(pasid, "drain", drain)
 
 
 def _no_drain_of_defunct(patch: Patch) -> None:
-    async def drain(iommu, device, number, domain_id, trace) -> None:
-        if domain_id != pasid.FIRST_LEVEL_DOMAIN:
-            await prq.drain(iommu, device, number, domain_id, trace)
+    clear = PasidTable.clear
 
+    async def cleared(table: PasidTable, number: int, *, disable_faults: bool = False) -> None:
+        await clear(table, number, disable_faults=disable_faults)
+        if disable_faults:
+            forgotten.add(number)
+
+    async def drain(iommu, device, number, trace) -> None:
+        if number not in forgotten:
+            await prq.drain(iommu, device, number, trace)
+
+    forgotten: set[int] = set()
+    patch.setattr(PasidTable, "clear", cleared)
     patch.setattr(pasid, "drain", drain)
 
 

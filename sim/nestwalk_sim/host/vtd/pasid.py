@@ -40,6 +40,7 @@ async def install(iommu: Iommu, device: Device, pasid: int, entry: PasidEntry, w
         EBUSY for a present entry, ENOMEM, or what a failing unit raises.
     """
     state = iommu.state_of(device)
+    await drain(iommu, device, pasid, trace.follow("R5"))
     await state.table.install(pasid, entry)
     state.entries[pasid] = entry
     trace.step(f"PASID entry {pasid} of {device}: {what}, domain {entry.domain_id}")
@@ -133,7 +134,8 @@ async def tear_down(
         if entry.fault_processing_disable and not ignore_faults:
             await table.clear(pasid)
             trace.step(f"PASID entry {pasid} of {device}: zeroed")
-            await drain(iommu, device, pasid, FIRST_LEVEL_DOMAIN, trace.follow("R5"))
+        if not ignore_faults:
+            await drain(iommu, device, pasid, trace.follow("R5"))
         return None
     with_second_stage = entry.translation in (TranslationType.SECOND_STAGE, TranslationType.NESTED)
     flush: list[Descriptor] = [
@@ -142,11 +144,12 @@ async def tear_down(
         *device_tlb_flush(iommu, device, pasid),
     ]
     await iommu.queue.submit_sync(flush, trace)
+    state.undrained[pasid] = entry.domain_id
     await table.clear(pasid, disable_faults=ignore_faults)
     trace.step(f"PASID entry {pasid} of {device}: {'defunct' if ignore_faults else 'zeroed'}")
     state.entries.pop(pasid, None)
     if not ignore_faults:
-        await drain(iommu, device, pasid, entry.domain_id, trace.follow("R5"))
+        await drain(iommu, device, pasid, trace.follow("R5"))
     return entry
 
 

@@ -192,7 +192,7 @@ class InvalidationQueue:
         batch = _Batch(range(first, first + len(descriptors) + 1))
         last = batch.slots[-1] % self.slots
         await self._memory.write(self._status_address(last), bytes(4))
-        wait = Wait(self._status_address(last), DONE | last, fence, drain_page_requests)
+        wait = self._wait(last, fence, drain_page_requests)
         for slot, descriptor in zip(batch.slots, [*descriptors, wait], strict=True):
             await self._write_slot(slot % self.slots, descriptor)
             trace.step(f"queue[{slot % self.slots}] {descriptor}")
@@ -205,6 +205,10 @@ class InvalidationQueue:
     async def _write_slot(self, slot: int, descriptor: Descriptor) -> None:
         content = b"".join(word.to_bytes(8, "little") for word in descriptor.words())
         await self._memory.write(self._ring + slot * self._bytes, content[: self._bytes])
+
+    def _wait(self, slot: int, fence: bool = False, drain_page_requests: bool = False) -> Wait:
+        """The wait of a batch that ends in ``slot``."""
+        return Wait(self._status_address(slot), DONE | slot, fence, drain_page_requests)
 
     def _status_address(self, slot: int) -> int:
         return self._status + 4 * slot
@@ -235,7 +239,8 @@ class InvalidationQueue:
             if code not in MENDABLE_ERRORS or owner is None:
                 raise IommuError(errno.EIO, f"invalidation queue stopped at slot {head} with IQEI {code}")
             owner.error = f"the unit refused the descriptor in slot {head}: {MENDABLE_ERRORS[code]} (IQEI {code})"
-            await self._write_slot(head, Wait())
+            last = owner.slots[-1] % self.slots
+            await self._write_slot(head, self._wait(last) if head == last else Wait())
             await self._regs.write("FSTS", IQE=1)
 
     async def _recover_from_timeout(self) -> None:

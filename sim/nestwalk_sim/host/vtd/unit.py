@@ -71,7 +71,8 @@ class DeviceState:
     PASIDs yet.
 
     ``domain_id`` is the tag of its requests-without-PASID, None while they are blocked. ``entries`` are its present
-    PASID-table entries by PASID, as they were asked for. A device that is ``gone`` answers nothing any more.
+    PASID-table entries by PASID, as they were asked for. ``undrained`` are PASIDs, with the DID they had, whose page
+    requests may still be under way. A device that is ``gone`` answers nothing any more.
     """
 
     device: Device
@@ -80,6 +81,7 @@ class DeviceState:
     pasid_enabled: bool = False
     domain_id: int | None = None
     entries: dict[int, PasidEntry] = field(default_factory=dict)
+    undrained: dict[int, int] = field(default_factory=dict)
     gone: bool = False
 
 
