@@ -52,13 +52,15 @@ class Auditor:
     back_door : BackDoor, optional
         Of a unit in software.
 
-    ``holders`` are the names of further holders of PASIDs, with what they hold by PASID (I7).
+    ``also`` are asked for problems of what lies above the driver. ``holders`` are the names of further holders of
+    PASIDs, with what they hold by PASID (I7).
     """
 
     def __init__(self, iommu: Iommu, order: OrderChecker, back_door: BackDoor | None):
         self.iommu = iommu
         self.order = order
         self.back_door = back_door
+        self.also: list[Callable[[], Iterable[str]]] = []
         self.holders: dict[str, Callable[[int], int]] = {}
 
     @classmethod
@@ -82,6 +84,7 @@ class Auditor:
         """Everything that is wrong, each with the invariant or the recipe that it breaks."""
         problems = [*self.order.problems, *self.order.quiet()]
         problems += [*self._entries(), *self._bindings(), *self._pasids(), *self._caches()]
+        problems += [problem for ask in self.also for problem in ask()]
         return problems + [problem async for problem in self._poison()]
 
     def state(self) -> tuple[object, ...]:
