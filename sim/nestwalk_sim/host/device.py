@@ -23,6 +23,8 @@ class Device:
         Whether it keeps translations in a device TLB that has to be invalidated too.
     aux_domains : bool
         Whether it is shared by mediated devices through auxiliary domains (S02).
+    page_requests : bool
+        Whether it asks for pages, so that its requests have to be drained (S09).
     """
 
     source_id: int
@@ -31,6 +33,7 @@ class Device:
     pasid_bits: int = 20
     ats: bool = False
     aux_domains: bool = False
+    page_requests: bool = False
 
     def __str__(self) -> str:
         bus, slot, function = self.source_id >> 8, self.source_id >> 3 & 31, self.source_id & 7

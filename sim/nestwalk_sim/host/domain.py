@@ -3,20 +3,21 @@
 import errno
 from typing import Self
 
-from .device import Device
-from .errors import IommuError
+from .errors import IommuError, require
 from .ioasid import IoasidSet
+from .iommu_domain import IommuDomain
+from .vtd.cache_tags import CacheTags, Stage
 from .vtd.descriptors import IotlbInvalidate, PasidCacheInvalidate
-from .vtd.invalidate import flush_second_stage
+from .vtd.entries import second_level_entry
 from .vtd.page_tables import SECOND_STAGE, PageTable, Permission
 from .vtd.pages import PAGE_SIZE
-from .vtd.pasid import RID_PASID, setup_second_level, tear_down
+from .vtd.tables import PasidEntry
 from .vtd.unit import Iommu
 
 __all__ = ["PagingDomain"]
 
 
-class PagingDomain:
+class PagingDomain(IommuDomain):
     """A second-stage address space, parent of the nested entries that are bound to it.
 
     Parameters
@@ -32,9 +33,11 @@ class PagingDomain:
     nest_parent : bool
         Whether first stages may be nested on it.
 
-    ``children`` are the DIDs of the nested entries on it: changes of the second stage have to reach those too (R7).
-    ``devices`` are attached for their requests-without-PASID; ``bound`` pairs of device and PASID have a nested entry.
+    ``tags`` are the entries that use it, nested ones included: changes of the second stage have to reach those too
+    (R7).
     """
+
+    STAGE = Stage.SECOND
 
     def __init__(self, iommu: Iommu, table: PageTable, domain_id: int, owner: IoasidSet, nest_parent: bool):
         self.iommu = iommu
@@ -42,9 +45,7 @@ class PagingDomain:
         self.domain_id = domain_id
         self.owner = owner
         self.nest_parent = nest_parent
-        self.children: set[int] = set()
-        self.bound: list[tuple[Device, int]] = []
-        self.devices: list[Device] = []
+        self.tags = CacheTags(iommu)
 
     @classmethod
     async def create(cls, iommu: Iommu, owner: IoasidSet, *, levels: int = 4, nest_parent: bool = True) -> Self:
@@ -65,11 +66,26 @@ class PagingDomain:
             raise
         return cls(iommu, table, domain_id, owner, nest_parent)
 
+    def entry(self) -> PasidEntry:
+        return second_level_entry(self.iommu, self.table, self.domain_id)
+
     async def map(self, address: int, host: int, size: int, permission: Permission, page_size: int = PAGE_SIZE) -> None:
-        """Map guest-physical to host memory; errors as `PageTable.map`."""
-        await self.table.map(address, host, size, permission, page_size)
+        """Map guest-physical to host memory.
+
+        Raises
+        ------
+        IommuError
+            EOVERFLOW for a range beyond 64 bits, else as `PageTable.map`; nothing is mapped then.
+        """
+        require(address + size <= 1 << 64, f"{size:#x} bytes at {address:#x} wrap around", errno.EOVERFLOW)
+        try:
+            await self.table.map(address, host, size, permission, page_size)
+        except IommuError as error:
+            if error.errno == errno.ENOMEM:
+                await self._unmap_leading(address, size, page_size)
+            raise
         if self.iommu.capabilities["CM"]:
-            await flush_second_stage(self, address, size, self.iommu.log.trace("map", "R8"), device_tlbs=False)
+            await self.tags.flush(address, size, self.iommu.log.trace("map", "R8"), mapped=True)
 
     async def unmap(self, address: int, size: int) -> None:
         """R7: unmap, flush the parent's and every child's translations, and only then free what was unlinked.
@@ -82,30 +98,17 @@ class PagingDomain:
         trace = self.iommu.log.trace("unmap", "R7")
         unlinked = await self.table.unmap(address, size)
         trace.step(f"second stage: {address:#x}+{size:#x} not present")
-        await flush_second_stage(self, address, size, trace)
+        await self.tags.flush(address, size, trace)
         for table in unlinked:
             await self.iommu.pages.free(table)
 
-    async def attach(self, device: Device) -> None:
-        """Let the device's requests-without-PASID use this address space.
-
-        Raises
-        ------
-        IommuError
-            EBUSY when it is attached to something, EINVAL for a device of another unit.
-        """
-        state = self.iommu.state_of(device)
-        trace = self.iommu.log.trace("attach", "R2")
-        await setup_second_level(self.iommu, device, RID_PASID, self.table, self.domain_id, trace)
-        state.domain_id = self.domain_id
-        self.devices.append(device)
-
-    async def detach(self, device: Device) -> None:
-        """R9: block the device's requests-without-PASID again; nothing happens when it is not attached here."""
-        if device in self.devices:
-            await tear_down(self.iommu, device, RID_PASID, self.iommu.log.trace("detach", "R9"))
-            self.iommu.state_of(device).domain_id = None
-            self.devices.remove(device)
+    async def _unmap_leading(self, address: int, size: int, page_size: int) -> None:
+        """Undo a map that ran out of tables on its way."""
+        end = address
+        while end < address + size and await self.table.look_up(end) is not None:
+            end += page_size
+        if end > address:
+            await self.unmap(address, end - address)
 
     async def destroy(self) -> None:
         """Free the tables and the DID, which nothing may be cached under afterwards.
@@ -115,7 +118,7 @@ class PagingDomain:
         IommuError
             EBUSY while devices are attached or nested entries exist.
         """
-        if self.devices or self.bound:
+        if len(self.tags):
             raise IommuError(errno.EBUSY, f"domain {self.domain_id} is in use")
         trace = self.iommu.log.trace("destroy", "R7")
         await self.iommu.queue.submit_sync(

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from ..model.request import Access, Request
 from .device import Device
+from .device_tlb import DeviceTlb
 from .transport import Memory
 
 __all__ = ["Answer", "DmaFault", "Endpoint", "Translator"]
@@ -65,10 +66,13 @@ class Endpoint:
         The unit between it and memory.
     memory : Memory
         Host memory.
+    device_tlb : DeviceTlb, optional
+        Where it keeps translations, if it does.
     """
 
-    def __init__(self, device: Device, translator: Translator, memory: Memory):
+    def __init__(self, device: Device, translator: Translator, memory: Memory, device_tlb: DeviceTlb | None = None):
         self.device = device
+        self.device_tlb = device_tlb
         self._translator = translator
         self._memory = memory
 
@@ -94,9 +98,14 @@ class Endpoint:
 
     async def _translate(self, address: int, access: Access, pasid: int | None, privileged: bool) -> int:
         request = Request(self.device.source_id, pasid, address, access, privileged)
+        cached = self.device_tlb.look_up(request) if self.device_tlb is not None else None
+        if cached is not None:
+            return cached
         answer = await self._translator.translate(request)
         if not answer.granted:
             raise DmaFault(request, answer.fault or 0)
+        if self.device_tlb is not None:
+            self.device_tlb.fill(request, answer.address, answer.page_size)
         return answer.address
 
 

@@ -2,11 +2,11 @@
 
 import errno
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from .errors import IommuError
 
-__all__ = ["ATTEMPTS", "HostMemory", "Memory", "Mutex", "Transport", "poll"]
+__all__ = ["ATTEMPTS", "HostMemory", "Memory", "Mutex", "ObservedTransport", "Observer", "Transport", "poll"]
 
 ATTEMPTS = 2000
 """Looks at a register before the unit counts as silent."""
@@ -63,6 +63,66 @@ class Memory(Protocol):
     async def write(self, address: int, content: bytes) -> None:
         """Write bytes; naturally aligned up to 16 of them at once."""
         ...
+
+
+class Observer(Protocol):
+    """Who looks on: a checker that sees what the unit and its memory are told, in order, and nothing else."""
+
+    def wrote_memory(self, address: int, content: bytes) -> None:
+        """Host memory was written."""
+        ...
+
+    def read_memory(self, address: int, content: bytes) -> None:
+        """Host memory was read."""
+        ...
+
+    def wrote_register(self, offset: int, value: int, size: int) -> None:
+        """A register of ``size`` bytes is about to be written."""
+        ...
+
+
+class ObservedTransport:
+    """Another transport, with observers. What the other offers besides stays reachable."""
+
+    def __init__(self, inner: Transport):
+        self.inner = inner
+        self.observers: list[Observer] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    async def read32(self, offset: int) -> int:
+        return await self.inner.read32(offset)
+
+    async def write32(self, offset: int, value: int) -> None:
+        for observer in self.observers:
+            observer.wrote_register(offset, value, 4)
+        await self.inner.write32(offset, value)
+
+    async def read64(self, offset: int) -> int:
+        return await self.inner.read64(offset)
+
+    async def write64(self, offset: int, value: int) -> None:
+        for observer in self.observers:
+            observer.wrote_register(offset, value, 8)
+        await self.inner.write64(offset, value)
+
+    async def read_memory(self, address: int, size: int) -> bytes:
+        content = await self.inner.read_memory(address, size)
+        for observer in self.observers:
+            observer.read_memory(address, content)
+        return content
+
+    async def write_memory(self, address: int, content: bytes) -> None:
+        await self.inner.write_memory(address, content)
+        for observer in self.observers:
+            observer.wrote_memory(address, content)
+
+    async def pause(self) -> None:
+        await self.inner.pause()
+
+    def now(self) -> int:
+        return self.inner.now()
 
 
 class HostMemory:

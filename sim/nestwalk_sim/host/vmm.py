@@ -98,11 +98,24 @@ class VirtualMachine:
         pasid = self.host_pasids.get(guest_pasid)
         if pasid is None:
             return False
+        await self.iommu.work.flush()
         undone = await unbind_gpasid(self.iommu, device, pasid)
-        if self.iommu.ioasids.find(self.owner, pasid).data is None:
+        ioasid = self.iommu.ioasids.allocated.get(pasid)
+        if undone and ioasid is not None and ioasid.data is None:
             self.iommu.ioasids.free(self.owner, pasid)
+            ioasid = None
+        if ioasid is None:
             del self.host_pasids[guest_pasid]
         return undone
+
+    async def free(self, guest_pasid: int) -> None:
+        """The guest freed its PASID, unbound or not: whatever is bound to it becomes defunct and waits for its unbind
+        (S13). Never fails for the guest.
+        """
+        pasid = self.host_pasids.get(guest_pasid)
+        if pasid is not None:
+            self.iommu.ioasids.free(self.owner, pasid)
+            await self.iommu.work.flush()
 
     async def invalidate(
         self, device: Device, guest_pasid: int, address: int, size: int, *, leaf: bool = False
@@ -137,6 +150,14 @@ class VirtualMachine:
         frame = await self.iommu.pages.allocate()
         await self.domain.map(address, frame, PAGE_SIZE, Permission.READ | Permission.WRITE)
         self.guest.memory.frames[address] = frame
+
+    async def kill(self) -> None:
+        """The guest died without a word: take everything from it, translations first, memory last (S14)."""
+        await self.iommu.free_set(self.owner)
+        self.host_pasids.clear()
+        for device in self.domain.attached:
+            await self.domain.detach(device)
+        await self.destroy()
 
     async def destroy(self) -> None:
         """End the machine and free its memory.

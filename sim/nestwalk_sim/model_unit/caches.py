@@ -58,6 +58,10 @@ class Caches:
                 return line.result._replace(address=base | request.address & line.size - 1, accesses=[])
         return None
 
+    def kept(self) -> list[tuple[Request, int]]:
+        """Every translation: the request that filled it, and its host address."""
+        return [(line.request, line.result.address) for line in self._lines]
+
     def fill(self, request: Request, result: Result) -> None:
         """Keep a granted translation under the tag that its PASID-table entry gave."""
         entry = next((access for access in result.accesses if access.structure is Structure.PASID_TABLE), None)

@@ -1,18 +1,20 @@
 """Execution of invalidation descriptors by the software unit (§5)."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from ..memory import AccessError, Memory
 from .caches import Caches, Tag
 from .register_file import RegisterFile
 
-__all__ = ["InvalidationQueue"]
+__all__ = ["DeviceTlb", "InvalidationQueue"]
 
 FETCH_ERROR, INVALID_TYPE, RESERVED_FIELD, INVALID_WIDTH, INVALID_TAIL = 2, 3, 4, 5, 6
 """IQEI codes (§1.11)."""
 
 GRANULARITY = 3 << 4
 DOMAIN, PASID, SOURCE = 0xFFFF << 16, 0xFFFFF << 32, 0xFFFF << 32
+WAIT = 5
 RANGE = ~0xFFF & (1 << 64) - 1 | 0x7F
 
 DEFINED_BITS: dict[int, tuple[int, int]] = {
@@ -38,6 +40,16 @@ class QueueError(Exception):
         self.code = code
 
 
+class DeviceTlb(Protocol):
+    """What the unit sees of a device's own cache."""
+
+    silent: bool
+
+    def invalidate(self, pasid: int | None, word: int, size_bit: bool) -> None:
+        """An invalidation request has arrived."""
+        ...
+
+
 class InvalidationQueue:
     """Runs from head to tail whenever something moves the tail or clears an error.
 
@@ -45,6 +57,8 @@ class InvalidationQueue:
     ----------
     executed : list
         Every descriptor that was executed, as its 256-bit value, for tests that look at the traffic.
+    device_tlbs : dict of int to DeviceTlb
+        Requester ids of devices that keep translations; invalidations of others complete at once.
     """
 
     def __init__(self, registers: RegisterFile, memory: Memory, caches: Caches):
@@ -52,14 +66,16 @@ class InvalidationQueue:
         self._memory = memory
         self._caches = caches
         self.executed: list[int] = []
+        self.device_tlbs: dict[int, DeviceTlb] = {}
+        self._unanswered = False
         self._handlers: dict[int, Callable[[int, int], None]] = {
             1: self._context_cache,
             2: self._iotlb,
-            3: self._nothing,
+            3: self._device_tlb,
             5: self._wait,
             6: self._pasid_iotlb,
             7: self._pasid_cache,
-            8: self._nothing,
+            8: self._pasid_device_tlb,
         }
 
     def run(self) -> None:
@@ -68,9 +84,16 @@ class InvalidationQueue:
         wide = registers.field("IQA", "DW")
         units = 2 if wide else 1
         slots = 256 << registers.field("IQA", "QS")
-        while registers.field("GSTS", "QIES") and not registers.field("FSTS", "IQE"):
+        while registers.field("GSTS", "QIES") and not registers.field("FSTS", "IQE") | registers.field("FSTS", "ITE"):
             head, tail = registers.field("IQH", "QH"), registers.field("IQT", "QT")
             if head == tail:
+                return
+            kind = self._memory.read((registers.field("IQA", "IQA") << 12) + 16 * head, 1)[0] & 0xF
+            if kind == WAIT and self._unanswered:
+                # Time-out of a device-TLB invalidation: the waits behind it are aborted, IQH stays behind them (§5.4).
+                self._unanswered = False
+                registers.set_field("IQH", "QH", (head + units) % slots)
+                registers.set_field("FSTS", "ITE", 1)
                 return
             try:
                 self._step(head, tail, bool(wide))
@@ -106,8 +129,22 @@ class InvalidationQueue:
         if low & ~defined_low or high & ~defined_high or upper:
             raise QueueError(RESERVED_FIELD)
 
-    def _nothing(self, _low: int, _high: int) -> None:
-        """Device-TLB invalidations: the devices of this unit keep nothing."""
+    def _device_tlb(self, low: int, high: int) -> None:
+        self._send(low >> 32 & 0xFFFF, None, high, bool(high & 1))
+
+    def _pasid_device_tlb(self, low: int, high: int) -> None:
+        self._send(low >> 16 & 0xFFFF, low >> 32 & 0xFFFFF, high, bool(high >> 11 & 1))
+
+    def _send(self, source_id: int, pasid: int | None, word: int, size_bit: bool) -> None:
+        """An invalidation request to a device; one that does not answer is missed at the next wait."""
+        device = self.device_tlbs.get(source_id)
+        if device is None:
+            return
+        if device.silent:
+            self._unanswered = True
+            self._registers.set_field("IQERCD", "ITESID", source_id)
+        else:
+            device.invalidate(pasid, word & -4096, size_bit)
 
     def _wait(self, low: int, high: int) -> None:
         if low >> 5 & 1:

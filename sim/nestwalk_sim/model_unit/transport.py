@@ -1,9 +1,14 @@
 """The software unit as a transport of the host stack and as the translator of endpoints."""
 
+from collections.abc import Callable, Iterator
+
 from nestwalk.config import IommuConfig
 
+from ..host.audit.auditor import Cached
+from ..host.device_tlb import DeviceTlb
 from ..memory import Memory
 from ..model.request import Request, Result
+from ..model.translate import translate
 from .unit import ModelUnit
 
 __all__ = ["ModelTransport"]
@@ -20,12 +25,17 @@ class ModelTransport:
         What the unit announces; the preset DEFAULT.
     caching_mode : bool
         Whether it announces CAP.CM.
+
+    ``device_tlbs`` are the caches of devices that keep translations; ``granted`` are called with each request that was
+    let through.
     """
 
     def __init__(self, size: int = 64 << 20, config: IommuConfig | None = None, *, caching_mode: bool = False):
         self.memory = Memory()
         self.memory.add_pages(range(0, size, 4096))
         self.unit = ModelUnit(self.memory, config, caching_mode=caching_mode)
+        self.device_tlbs: dict[int, DeviceTlb] = {}
+        self.granted: list[Callable[[Request], None]] = []
         self.register_accesses = 0
         self._time = 0
 
@@ -60,7 +70,28 @@ class ModelTransport:
     async def translate(self, request: Request) -> Result:
         """Answer a device's request."""
         self._time += 1
-        return self.unit.translate(request)
+        result = self.unit.translate(request)
+        for listener in self.granted if result.granted else ():
+            listener(request)
+        return result
+
+    def device_tlb(self, source_id: int) -> DeviceTlb:
+        """The device's own cache, from now on under the unit's invalidations."""
+        if source_id not in self.device_tlbs:
+            self.device_tlbs[source_id] = self.unit.queue.device_tlbs[source_id] = DeviceTlb()
+        return self.device_tlbs[source_id]
+
+    def cached(self) -> Iterator[Cached]:
+        """All translations that the unit and its devices keep."""
+        yield from (Cached("IOTLB", request, host) for request, host in self.unit.caches.kept())
+        for device_tlb in self.device_tlbs.values():
+            for page in device_tlb.pages:
+                yield Cached("device TLB", page.request, page.host | page.request.address & page.size - 1)
+
+    def walk(self, request: Request) -> int | None:
+        """What memory says, past all caches and without a record."""
+        result = translate(self.memory, self.unit.state(), self.unit.model_config, request)
+        return result.address if result.granted else None
 
     def _touch_registers(self) -> None:
         self._time += 1

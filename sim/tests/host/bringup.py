@@ -65,7 +65,7 @@ class Platform:
             for pasid, ioasid in self.iommu.ioasids.allocated.items()
         }
         domain = self.machine.domain
-        return entries, bindings, set(self.iommu.domain_ids.used), set(domain.children), list(domain.bound)
+        return entries, bindings, set(self.iommu.domain_ids.used), list(domain.tags)
 
 
 async def fault_of(endpoint: Endpoint, pasid: int | None, address: int = ADDRESS) -> int | None:

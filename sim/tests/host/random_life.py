@@ -3,6 +3,7 @@
 import random
 
 from nestwalk_sim.demo.story import Machine
+from nestwalk_sim.host.audit import Auditor
 from nestwalk_sim.host.device import Device
 from nestwalk_sim.host.endpoint import DmaFault, Endpoint
 from nestwalk_sim.host.vmm import VirtualMachine
@@ -35,6 +36,7 @@ async def live(machine: Machine, rng: random.Random, steps: int) -> dict[str, in
     for _ in range(steps):
         await rng.choice(actions)(rng.randrange(2), rng.choice(PAGES))
         await life.compare()
+    assert await life.auditor.audit() == []
     return life.counts
 
 
@@ -49,6 +51,7 @@ class _Life:
     async def begin(self) -> None:
         """Two machines with empty processes, both bound."""
         iommu = await Iommu.create(self._machine, 0, MEMORY)
+        self.auditor = Auditor.attach(iommu)
         await iommu.enable()
         await iommu.add_device(self._device)
         self._vms = [await VirtualMachine.create(iommu, name, BASE, 64) for name in ("red", "blue")]

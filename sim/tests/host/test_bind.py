@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 
 from nestwalk.config import IommuConfig
+from nestwalk_sim.host.audit import Auditor
 from nestwalk_sim.host.device import Device
 from nestwalk_sim.host.domain import PagingDomain
 from nestwalk_sim.host.errors import ENOTSUPP, IommuError
 from nestwalk_sim.host.ioasid import IoasidSet
-from nestwalk_sim.host.vtd.pasid import NestedFlags, setup_pass_through, tear_down
+from nestwalk_sim.host.vtd.entries import NestedFlags
+from nestwalk_sim.host.vtd.pasid import setup_pass_through, tear_down
 from nestwalk_sim.host.vtd.svm import GpasidBindData, GpasidBindDataVtd, Svm, bind_gpasid, unbind_gpasid
 from nestwalk_sim.host.vtd.tables import PasidEntry
 from sim.tests.host.bringup import BASE, HOST_PASID, Platform
@@ -134,14 +136,17 @@ def test_host_bind_refuses_domain_not_made_for_nesting():
     asyncio.run(scenario())
 
 
-def test_host_bind_refuses_binding_without_devices():
+def test_host_bind_refuses_binding_without_devices(auditors: list[Auditor]):
     async def scenario():
         platform, data = await prepared()
-        platform.iommu.ioasids.find(platform.machine.owner, HOST_PASID).data = Svm(HOST_PASID, None)
+        svm = Svm(platform.iommu, platform.iommu.ioasids.find(platform.machine.owner, HOST_PASID))
+        platform.iommu.ioasids.find(platform.machine.owner, HOST_PASID).data = svm
         await check_refused(platform, platform.machine.domain, data, errno.EINVAL)
         with pytest.raises(IommuError) as refused:
             await unbind_gpasid(platform.iommu, platform.device, HOST_PASID)
         assert refused.value.errno == errno.EINVAL
+        problems = await auditors.pop().audit()
+        assert [problem[:2] for problem in problems] == ["I7", "I7"], "held by nobody, and without a device"
 
     asyncio.run(scenario())
 

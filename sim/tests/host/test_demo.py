@@ -10,6 +10,7 @@ from nestwalk_sim.capture import CAPTURES, load_capture
 from nestwalk_sim.cli import main
 from nestwalk_sim.demo import check
 from nestwalk_sim.demo.thin import thin
+from nestwalk_sim.host.audit import Auditor
 from nestwalk_sim.model import Mode, Permissions
 from nestwalk_sim.model_unit import unit
 
@@ -30,7 +31,7 @@ def test_host_demo_passes_and_stores_what_it_shows(tmp_path: Path, capsys: pytes
 
 
 def test_host_demo_fails_when_the_unit_answers_wrongly(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], auditors: list[Auditor]
 ):
     translate = unit.ModelUnit.translate
 
@@ -40,6 +41,7 @@ def test_host_demo_fails_when_the_unit_answers_wrongly(
 
     monkeypatch.setattr(unit.ModelUnit, "translate", off_by_a_page)
     assert main(["demo", "--engine", "model", "--requests", "5"]) == 1
+    auditors.clear()
     assert capsys.readouterr().out.splitlines()[-1].startswith("FAIL: ")
 
 

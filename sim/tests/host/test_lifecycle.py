@@ -7,6 +7,7 @@ import pytest
 
 from nestwalk_sim.demo.report import StoryReport
 from nestwalk_sim.demo.story import MEMORY_SIZE, tell
+from nestwalk_sim.host.audit import Auditor
 from nestwalk_sim.host.device import Device
 from nestwalk_sim.host.domain import PagingDomain
 from nestwalk_sim.host.guest import READ_WRITE
@@ -50,7 +51,9 @@ def test_host_story_holds_and_its_log_lists_each_descriptor(caching_mode: bool):
         (descriptors.IotlbInvalidate, "the host takes a page"),
     ],
 )
-def test_host_story_fails_without_an_invalidation(forgotten: type, chapter: str, monkeypatch: pytest.MonkeyPatch):
+def test_host_story_fails_without_an_invalidation(
+    forgotten: type, chapter: str, monkeypatch: pytest.MonkeyPatch, auditors: list[Auditor]
+):
     write_slot = InvalidationQueue._write_slot
 
     async def forgetful(queue: InvalidationQueue, slot: int, descriptor: descriptors.Descriptor) -> None:
@@ -58,12 +61,13 @@ def test_host_story_fails_without_an_invalidation(forgotten: type, chapter: str,
 
     monkeypatch.setattr(InvalidationQueue, "_write_slot", forgetful)
     report, _ = story()
+    auditors.clear()
     assert not report.holds
     assert report.agree < len(report.transactions), "the comparison with the model sees the stale answer"
     assert chapter in {verdict.chapter for verdict in report.verdicts if not verdict.holds}
 
 
-def test_host_unbind_empties_the_pasid_cache(monkeypatch: pytest.MonkeyPatch):
+def test_host_unbind_empties_the_pasid_cache(monkeypatch: pytest.MonkeyPatch, auditors: list[Auditor]):
     """Without the IOTLB flush, what the PASID cache still knows would lead to a translation: both must go."""
 
     async def scenario():
@@ -74,6 +78,8 @@ def test_host_unbind_empties_the_pasid_cache(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(platform.transport.unit.caches, "forget_tagged", lambda covered: None)
         assert await platform.machine.unbind(platform.device, GUEST_PASID)
         assert await fault_of(endpoint, HOST_PASID) == 0x59
+        (problem,) = await auditors.pop().audit()
+        assert problem.startswith("I2: IOTLB keeps")
 
     asyncio.run(scenario())
 
@@ -134,7 +140,10 @@ def test_host_freed_pages_are_poisoned_and_freed_after_the_flush():
         transport = ModelTransport(MEMORY)
         iommu = await Iommu.create(transport, 0, MEMORY)
         await iommu.enable()
+        device = Device(0x0208, "device")
+        await iommu.add_device(device)
         domain = await PagingDomain.create(iommu, IoasidSet("owner"))
+        await domain.attach(device)
         frame = await iommu.pages.allocate()
         before = set(iommu.pages.allocated)
         await domain.map(0x40_0000_0000, frame, 4096, READ_WRITE)

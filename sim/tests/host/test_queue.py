@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from nestwalk_sim.host.audit import Auditor
 from nestwalk_sim.host.errors import IommuError
 from nestwalk_sim.host.vtd.descriptors import (
     ContextCacheInvalidate,
@@ -137,7 +138,7 @@ def test_host_queue_error_hits_its_submitter_only():
     asyncio.run(scenario())
 
 
-def test_host_queue_error_without_a_descriptor_is_fatal(monkeypatch: pytest.MonkeyPatch):
+def test_host_queue_error_without_a_descriptor_is_fatal(monkeypatch: pytest.MonkeyPatch, auditors: list[Auditor]):
     async def scenario():
         transport, iommu, queue = await enabled()
         trace = iommu.log.trace("test", "R13")
@@ -148,17 +149,19 @@ def test_host_queue_error_without_a_descriptor_is_fatal(monkeypatch: pytest.Monk
             await queue.submit_sync([IotlbInvalidate()], trace)
         assert refused.value.errno == errno.EIO
         assert "IQEI 6" in str(refused.value)
+        assert {problem[:2] for problem in await auditors.pop().audit()} == {"I6"}
 
     asyncio.run(scenario())
 
 
-def test_host_queue_gives_up_on_a_silent_unit(monkeypatch: pytest.MonkeyPatch):
+def test_host_queue_gives_up_on_a_silent_unit(monkeypatch: pytest.MonkeyPatch, auditors: list[Auditor]):
     async def scenario():
         transport, iommu, queue = await enabled()
         monkeypatch.setattr(transport.unit.queue, "run", lambda: None)
         with pytest.raises(IommuError) as refused:
             await queue.submit_sync([IotlbInvalidate()], iommu.log.trace("test", "R6"))
         assert refused.value.errno == errno.ETIMEDOUT
+        assert {problem[:2] for problem in await auditors.pop().audit()} == {"I6"}
 
     asyncio.run(scenario())
 

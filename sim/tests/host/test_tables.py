@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from nestwalk_sim.host.device import Device
 from nestwalk_sim.host.errors import IommuError
 from nestwalk_sim.host.transport import HostMemory
-from nestwalk_sim.host.vtd.invalidate import CacheInvalidateInfo, CacheType, Granularity, aligned_cover, sva_invalidate
+from nestwalk_sim.host.vtd.cache_tags import aligned_cover
+from nestwalk_sim.host.vtd.invalidate import CacheInvalidateInfo, CacheType, Granularity, sva_invalidate
 from nestwalk_sim.host.vtd.page_tables import FIRST_STAGE, SECOND_STAGE, EntryFormat, PageTable, Permission
 from nestwalk_sim.host.vtd.pages import PageAllocator, poison
 from nestwalk_sim.model_unit import ModelTransport
@@ -167,7 +168,7 @@ def test_host_invalidate_by_pasid_and_of_device_tlbs():
             del executed[:]
             await sva_invalidate(platform.machine.domain, platform.device, info)
             assert [descriptor & 0xF for descriptor in executed] == types
-        domain_id = next(iter(platform.machine.domain.children))
+        domain_id = next(iter(platform.machine.domain.tags)).domain_id
         await platform.machine.unbind(platform.device, 5)
         platform.iommu.ioasids.allocate(platform.machine.owner, HOST_PASID)
         traffic = platform.traffic()

@@ -136,31 +136,51 @@ class PasidIotlbInvalidate:
         return text if self.address is None else f"{text} {_range(self.address, self.address_mask, self.hint)}"
 
 
+def _device_range(address: int | None, address_mask: int) -> tuple[int, bool]:
+    """Address and size bit S of a device-TLB range: the ones below the lowest zero give its size (§5.2)."""
+    if address is None:
+        return WHOLE_RANGE, True
+    return address | ((1 << max(address_mask, 1) >> 1) - 1) << 12, address_mask > 0
+
+
+def _device_text(address: int | None, address_mask: int) -> str:
+    return "whole range" if address is None else _range(address, address_mask, False)
+
+
 @dataclass(frozen=True)
 class DeviceTlbInvalidate:
-    """``dev_tlb_inv``: everything that one device keeps of its requests-without-PASID."""
+    """``dev_tlb_inv``: what one device keeps of its requests-without-PASID, all by default, or 2^``address_mask``
+    pages.
+    """
 
     source_id: int
+    address: int | None = None
+    address_mask: int = 0
 
     def words(self) -> Words:
-        return 3 | self.source_id << 32, WHOLE_RANGE | 1, 0, 0
+        address, size = _device_range(self.address, self.address_mask)
+        return 3 | self.source_id << 32, address | size, 0, 0
 
     def __str__(self) -> str:
-        return f"dev_tlb_inv device {self.source_id:04x} whole range"
+        return f"dev_tlb_inv device {self.source_id:04x} {_device_text(self.address, self.address_mask)}"
 
 
 @dataclass(frozen=True)
 class PasidDeviceTlbInvalidate:
-    """``p_dev_tlb_inv``: everything that one device keeps of one PASID."""
+    """``p_dev_tlb_inv``: what one device keeps of one PASID, all by default, or 2^``address_mask`` pages."""
 
     source_id: int
     pasid: int
+    address: int | None = None
+    address_mask: int = 0
 
     def words(self) -> Words:
-        return 8 | self.source_id << 16 | self.pasid << 32, WHOLE_RANGE | 1 << 11, 0, 0
+        address, size = _device_range(self.address, self.address_mask)
+        return 8 | self.source_id << 16 | self.pasid << 32, address | size << 11, 0, 0
 
     def __str__(self) -> str:
-        return f"p_dev_tlb_inv device {self.source_id:04x} PASID {self.pasid} whole range"
+        what = f"p_dev_tlb_inv device {self.source_id:04x} PASID {self.pasid}"
+        return f"{what} {_device_text(self.address, self.address_mask)}"
 
 
 @dataclass(frozen=True)

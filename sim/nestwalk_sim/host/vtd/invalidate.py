@@ -1,6 +1,4 @@
-"""Flushing what the unit has cached of page tables: R6 for a guest's first stage, R7 for the host's second stage
-(S10).
-"""
+"""A guest's invalidations of its own first stage (S10, R6)."""
 
 import errno
 from dataclasses import dataclass
@@ -10,11 +8,10 @@ from typing import Protocol
 from ..device import Device
 from ..errors import IommuError, require
 from ..ioasid import IoasidSet
-from ..log import Trace
-from .descriptors import Descriptor, IotlbInvalidate, PasidIotlbInvalidate
+from .cache_tags import CacheTags, aligned_cover, device_tlb_flush, first_stage_flush
+from .descriptors import Descriptor, PasidIotlbInvalidate
 from .page_tables import PageTable
 from .pages import PAGE_SIZE
-from .pasid import RID_PASID, device_tlb_flush
 from .tables import TranslationType
 from .unit import Iommu
 
@@ -23,9 +20,6 @@ __all__ = [
     "CacheType",
     "Granularity",
     "SecondStageDomain",
-    "aligned_cover",
-    "flush_pasid_range",
-    "flush_second_stage",
     "sva_invalidate",
 ]
 
@@ -38,9 +32,7 @@ class SecondStageDomain(Protocol):
     domain_id: int
     owner: IoasidSet
     nest_parent: bool
-    children: set[int]
-    bound: list[tuple[Device, int]]
-    devices: list[Device]
+    tags: CacheTags
 
 
 class CacheType(Flag):
@@ -92,51 +84,6 @@ class CacheInvalidateInfo:
     SIZE = 64
 
 
-def aligned_cover(address: int, size: int) -> tuple[int, int]:
-    """The smallest naturally aligned power of two of pages that holds a range.
-
-    Returns
-    -------
-    tuple of int
-        Its address and the address mask AM: 2^AM pages.
-    """
-    first, last = address // PAGE_SIZE, (address + max(size, 1) - 1) // PAGE_SIZE
-    mask = (first ^ last).bit_length()
-    return (first >> mask << mask) * PAGE_SIZE, mask
-
-
-async def flush_pasid_range(
-    iommu: Iommu, device: Device, domain_id: int, pasid: int, address: int, size: int, leaf: bool, trace: Trace
-) -> None:
-    """R6: forget translations of a range of a PASID's first stage; ``leaf`` keeps what is cached of non-leaf
-    entries.
-    """
-    start, mask = aligned_cover(address, size)
-    flush: list[Descriptor] = [PasidIotlbInvalidate(domain_id, pasid, start, mask, leaf)]
-    await iommu.queue.submit_sync([*flush, *device_tlb_flush(device, pasid)], trace)
-
-
-async def flush_second_stage(
-    domain: SecondStageDomain, address: int, size: int, trace: Trace, *, device_tlbs: bool = True
-) -> None:
-    """R7: forget translations through a range of the second stage, of the domain itself and of every entry nested on
-    it.
-
-    A nested translation is cached under guest-virtual addresses, so that the children are flushed as a whole.
-    """
-    iommu = domain.iommu
-    start, mask = aligned_cover(address, size)
-    if iommu.capabilities["PSI"] and mask <= iommu.capabilities["MAMV"]:
-        flush: list[Descriptor] = [IotlbInvalidate(domain.domain_id, start, mask)]
-    else:
-        flush = [IotlbInvalidate(domain.domain_id)]
-    flush += [IotlbInvalidate(child) for child in sorted(domain.children)]
-    if device_tlbs:
-        for device, pasid in [*((device, RID_PASID) for device in domain.devices), *domain.bound]:
-            flush += device_tlb_flush(device, pasid)
-    await iommu.queue.submit_sync(flush, trace)
-
-
 def _check_info(info: CacheInvalidateInfo) -> None:
     """The interface's own rules, in its order (S10)."""
 
@@ -177,11 +124,11 @@ async def sva_invalidate(domain: SecondStageDomain, device: Device, info: CacheI
     if not entry.present or entry.translation != TranslationType.NESTED:
         return
     trace = iommu.log.trace("sva_invalidate", "R6")
+    start, mask = 0, 64
+    flush: list[Descriptor] = [PasidIotlbInvalidate(entry.domain_id, info.pasid)]
+    if info.granularity == Granularity.ADDRESS:
+        start, mask = aligned_cover(info.address, info.granule_size * info.granules)
+        flush = [first_stage_flush(iommu, entry.domain_id, info.pasid, start, mask, info.leaf)]
     if info.cache == CacheType.DEVICE_IOTLB:
-        await iommu.queue.submit_sync(device_tlb_flush(device, info.pasid), trace)
-    elif info.granularity == Granularity.PASID:
-        flush: list[Descriptor] = [PasidIotlbInvalidate(entry.domain_id, info.pasid)]
-        await iommu.queue.submit_sync([*flush, *device_tlb_flush(device, info.pasid)], trace)
-    else:
-        size = info.granule_size * info.granules
-        await flush_pasid_range(iommu, device, entry.domain_id, info.pasid, info.address, size, info.leaf, trace)
+        flush.clear()
+    await iommu.queue.submit_sync([*flush, *device_tlb_flush(iommu, device, info.pasid, start, mask)], trace)

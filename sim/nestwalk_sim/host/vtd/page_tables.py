@@ -122,16 +122,18 @@ class PageTable:
         Raises
         ------
         IommuError
-            EINVAL for a bad alignment or range, EEXIST when something is mapped there already, ENOMEM for tables.
+            EINVAL for a bad alignment or range, EEXIST when something is mapped there already: nothing is changed then.
+            ENOMEM for tables: what comes first in the range is mapped.
         """
         if page_size not in PAGE_SIZES.values() or not size or (address | output | size) % page_size:
             raise IommuError(errno.EINVAL, f"{size:#x} bytes at {address:#x} are not whole pages of {page_size:#x}")
         self._check_range(address, size)
         level = next(level for level, bytes_ in PAGE_SIZES.items() if bytes_ == page_size)
         for offset in range(0, size, page_size):
-            slot = await self._slot(address + offset, level)
-            if await self._load(slot) & self.format.present:
+            if await self._occupied(address + offset, level):
                 raise IommuError(errno.EEXIST, f"{self.format.name} address {address + offset:#x} is mapped already")
+        for offset in range(0, size, page_size):
+            slot = await self._slot(address + offset, level)
             await self._store(slot, self.format.leaf(output + offset, permission, level))
 
     async def unmap(self, address: int, size: int) -> list[int]:
@@ -191,6 +193,16 @@ class PageTable:
                     await self._free_tables(entry & ADDRESS, level - 1)
         await self._pages.free(table)
 
+    async def _occupied(self, address: int, leaf_level: int) -> bool:
+        """Whether something is mapped at the entry for ``address`` at ``leaf_level``, above it, or below it."""
+        table = self.root
+        for level in range(self.levels, leaf_level - 1, -1):
+            entry = await self._load(self._entry_address(table, address, level))
+            if not entry & self.format.present or level == leaf_level or entry & PAGE_SIZE_BIT:
+                return bool(entry & self.format.present)
+            table = entry & ADDRESS
+        return False
+
     async def _slot(self, address: int, leaf_level: int) -> int:
         """Address of the entry for ``address`` at ``leaf_level``; missing tables are made."""
         table = self.root
@@ -200,8 +212,6 @@ class PageTable:
             if not entry & self.format.present:
                 entry = await self._pages.allocate() | self.format.table
                 await self._store(slot, entry)
-            elif entry & PAGE_SIZE_BIT:
-                raise IommuError(errno.EEXIST, f"{self.format.name} address {address:#x} lies in a large page")
             table = entry & ADDRESS
         return self._entry_address(table, address, leaf_level)
 

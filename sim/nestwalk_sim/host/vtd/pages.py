@@ -2,6 +2,7 @@
 
 import errno
 from collections import defaultdict, deque
+from collections.abc import Callable
 
 from ..errors import IommuError
 from ..inject import FailPoints
@@ -36,6 +37,8 @@ class PageAllocator:
         The region in bytes, both multiples of 4096.
     fail : FailPoints, optional
         Each allocation passes the fail point ``page``.
+
+    ``on_free`` are called with address and size in bytes of a run that is about to be freed.
     """
 
     def __init__(self, memory: Memory, base: int, size: int, fail: FailPoints | None = None):
@@ -48,6 +51,12 @@ class PageAllocator:
         self._free: dict[int, deque[int]] = defaultdict(deque)
         self._lengths: dict[int, int] = {}
         self._generations: dict[int, int] = {}
+        self.on_free: list[Callable[[int, int], None]] = []
+
+    @property
+    def freed(self) -> dict[int, int]:
+        """Runs that are free and poisoned: address to number of pages."""
+        return {address: pages for pages, runs in self._free.items() for address in runs}
 
     @property
     def allocated(self) -> dict[int, int]:
@@ -94,6 +103,8 @@ class PageAllocator:
         """
         if address not in self._lengths:
             raise ValueError(f"{address:#x} is not an allocated run of pages")
+        for listener in self.on_free:
+            listener(address, self._lengths[address] * PAGE_SIZE)
         pages = self._lengths.pop(address)
         generation = self._generations[address] = self.generation(address) + 1
         await self.memory.write(address, poison(generation).to_bytes(8, "little") * (pages * PAGE_SIZE // 8))

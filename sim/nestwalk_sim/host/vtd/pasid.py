@@ -1,31 +1,28 @@
 """Setting up and tearing down PASID-table entries (R2, R3, S06, S08; the fields as Linux writes them, §2.6)."""
 
-import errno
-from dataclasses import dataclass
-from enum import Flag
-
 from ..device import Device
-from ..errors import IommuError, require
+from ..errors import IommuError
 from ..log import Trace
-from .descriptors import (
-    Descriptor,
-    DeviceTlbInvalidate,
-    IotlbInvalidate,
-    PasidCacheInvalidate,
-    PasidDeviceTlbInvalidate,
-    PasidIotlbInvalidate,
+from .cache_tags import RID_PASID, device_tlb_flush
+from .descriptors import Descriptor, IotlbInvalidate, PasidCacheInvalidate, PasidIotlbInvalidate
+from .entries import (
+    FIRST_LEVEL_DOMAIN,
+    NestedRequest,
+    check_nested,
+    first_level_entry,
+    nested_entry,
+    pass_through_entry,
+    second_level_entry,
 )
 from .page_tables import PageTable
+from .prq import drain
 from .tables import PasidEntry, TranslationType
 from .unit import Iommu
 
 __all__ = [
-    "FIRST_LEVEL_DOMAIN",
-    "NestedFlags",
-    "NestedRequest",
     "RID_PASID",
-    "check_nested",
-    "device_tlb_flush",
+    "install",
+    "replace",
     "setup_first_level",
     "setup_nested",
     "setup_pass_through",
@@ -33,34 +30,19 @@ __all__ = [
     "tear_down",
 ]
 
-RID_PASID = 0
-"""PASID of requests without PASID."""
 
-FIRST_LEVEL_DOMAIN = 1
-"""DID of pass-through entries and of first-stage entries that share the processor's tables."""
+async def install(iommu: Iommu, device: Device, pasid: int, entry: PasidEntry, what: str, trace: Trace) -> None:
+    """R2: write the entry, P last, and do what a new entry needs. If that fails the entry is torn down again (S07).
 
-FIRST_STAGE_LEVELS = {48: 4, 57: 5}
-"""Levels of a first-stage table for each address width that can be bound."""
-
-
-class NestedFlags(Flag):
-    """VT-d flags of `iommu_gpasid_bind_data` (host-software reference 4.1)."""
-
-    NONE = 0
-    SRE = 1 << 0
-    EAFE = 1 << 1
-    PCD = 1 << 2
-    PWT = 1 << 3
-    EMTE = 1 << 4
-    CD = 1 << 5
-    WPE = 1 << 6
-    MEMORY_TYPE = PCD | PWT | EMTE | CD
-
-
-async def _install(iommu: Iommu, device: Device, pasid: int, entry: PasidEntry, what: str, trace: Trace) -> None:
-    """Write the entry, P last, and do what a new entry needs. If that fails the entry is torn down again (S07)."""
-    table = iommu.state_of(device).table
-    await table.install(pasid, entry)
+    Raises
+    ------
+    IommuError
+        EBUSY for a present entry, ENOMEM, or what a failing unit raises.
+    """
+    state = iommu.state_of(device)
+    await drain(iommu, device, pasid, trace.follow("R5"))
+    await state.table.install(pasid, entry)
+    state.entries[pasid] = entry
     trace.step(f"PASID entry {pasid} of {device}: {what}, domain {entry.domain_id}")
     flush: list[Descriptor] = [
         PasidCacheInvalidate(entry.domain_id, pasid),
@@ -73,7 +55,9 @@ async def _install(iommu: Iommu, device: Device, pasid: int, entry: PasidEntry, 
         raise
 
 
-async def setup_first_level(iommu: Iommu, device: Device, pasid: int, table: PageTable, trace: Trace) -> None:
+async def setup_first_level(
+    iommu: Iommu, device: Device, pasid: int, table: PageTable, trace: Trace, domain_id: int = FIRST_LEVEL_DOMAIN
+) -> None:
     """First-stage translation by tables in host memory.
 
     Raises
@@ -81,17 +65,8 @@ async def setup_first_level(iommu: Iommu, device: Device, pasid: int, table: Pag
     IommuError
         EINVAL when the unit cannot do it, EBUSY for a present entry, ENOMEM.
     """
-    require(iommu.capabilities["FSTS"], "the unit has no first-stage translation")
-    require(table.levels == 4 or iommu.capabilities["FS5LP"], "the unit has no 5-level first stage")
-    entry = PasidEntry(
-        translation=TranslationType.FIRST_STAGE,
-        domain_id=FIRST_LEVEL_DOMAIN,
-        second_stage_levels=max(iommu.capabilities.second_stage_levels, default=4),
-        first_stage_root=table.root,
-        first_stage_levels=table.levels,
-        walk_snoop=bool(iommu.capabilities["SMPWCS"]),
-    )
-    await _install(iommu, device, pasid, entry, f"first-stage root {table.root:#x}", trace)
+    entry = first_level_entry(iommu, table, domain_id)
+    await install(iommu, device, pasid, entry, f"first-stage root {table.root:#x}", trace)
 
 
 async def setup_second_level(
@@ -104,86 +79,13 @@ async def setup_second_level(
     IommuError
         EINVAL when the unit cannot do it or not at this depth, EBUSY for a present entry, ENOMEM.
     """
-    require(iommu.capabilities["SSTS"], "the unit has no second-stage translation")
-    levels = table.levels
-    require(levels in iommu.capabilities.second_stage_levels, f"the unit has no {levels}-level second stage")
-    entry = PasidEntry(
-        translation=TranslationType.SECOND_STAGE,
-        domain_id=domain_id,
-        second_stage_levels=levels,
-        second_stage_root=table.root,
-        walk_snoop=bool(iommu.capabilities["SMPWCS"]),
-    )
-    await _install(iommu, device, pasid, entry, f"second-stage root {table.root:#x}", trace)
+    entry = second_level_entry(iommu, table, domain_id)
+    await install(iommu, device, pasid, entry, f"second-stage root {table.root:#x}", trace)
 
 
 async def setup_pass_through(iommu: Iommu, device: Device, pasid: int, trace: Trace) -> None:
-    """No translation: the request's address is the host address.
-
-    Raises
-    ------
-    IommuError
-        EINVAL when the unit cannot do it, EBUSY for a present entry, ENOMEM.
-    """
-    require(iommu.capabilities["PT"], "the unit has no pass-through")
-    entry = PasidEntry(
-        translation=TranslationType.PASS_THROUGH,
-        domain_id=FIRST_LEVEL_DOMAIN,
-        second_stage_levels=max(iommu.capabilities.second_stage_levels, default=4),
-        walk_snoop=bool(iommu.capabilities["SMPWCS"]),
-    )
-    await _install(iommu, device, pasid, entry, "pass-through", trace)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NestedRequest:
-    """A guest's first stage to be put on top of its host's second stage.
-
-    Parameters
-    ----------
-    root : int
-        Guest-physical address of the guest's top first-stage table.
-    address_width : int
-        48 or 57 bits.
-    flags : NestedFlags
-        SRE, WPE, EAFE; memory-type flags are refused.
-    parent : PageTable
-        The second stage.
-    nest_parent : bool
-        Whether the parent's domain was made for nesting.
-    """
-
-    root: int
-    address_width: int
-    flags: NestedFlags
-    parent: PageTable
-    nest_parent: bool
-
-
-async def check_nested(iommu: Iommu, device: Device, pasid: int, request: NestedRequest) -> None:
-    """The checks of S06 in their order. What is left in an entry that is not present is cleared on the way.
-
-    Raises
-    ------
-    IommuError
-        EINVAL, or EBUSY for a present entry, which stays as it is.
-    """
-    capabilities, table, flags, parent = iommu.capabilities, iommu.state_of(device).table, request.flags, request.parent
-    require(capabilities["NEST"], "the unit has no nested translation")
-    require(request.nest_parent, "the domain was not made for nesting")
-    require(not (await table.read(pasid)).present, f"PASID {pasid} of {device} is in use", errno.EBUSY)
-    await table.clear(pasid)
-    width, root = request.address_width, request.root
-    require(width in FIRST_STAGE_LEVELS, f"a guest's address width is 48 or 57, not {width}")
-    require(width == 48 or capabilities["FS5LP"], "the unit has no 5-level first stage")
-    require(root < 1 << parent.width, f"guest table at {root:#x} lies beyond the {parent.width}-bit guest memory")
-    require(root % 4096 == 0, f"guest table at {root:#x} is not page-aligned")
-    require(NestedFlags.SRE not in flags or capabilities["SRS"], "the unit has no supervisor requests")
-    supervisor = NestedFlags.SRE in flags and capabilities["SRS"]
-    require(NestedFlags.WPE not in flags or supervisor, "write protection for supervisors needs supervisor requests")
-    require(NestedFlags.EAFE not in flags or capabilities["EAFS"], "the unit has no extended accessed bit")
-    require(not flags & NestedFlags.MEMORY_TYPE, "the unit has no memory types")
-    require(parent.levels in capabilities.second_stage_levels, f"the unit has no {parent.levels}-level second stage")
+    """Pass-through; errors as `setup_second_level`."""
+    await install(iommu, device, pasid, pass_through_entry(iommu), "pass-through", trace)
 
 
 async def setup_nested(
@@ -199,56 +101,82 @@ async def setup_nested(
     """
     iommu.fail.reach("nested entry")
     await check_nested(iommu, device, pasid, request)
-    entry = PasidEntry(
-        translation=TranslationType.NESTED,
-        domain_id=domain_id,
-        second_stage_levels=request.parent.levels,
-        second_stage_root=request.parent.root,
-        first_stage_root=request.root,
-        first_stage_levels=FIRST_STAGE_LEVELS[request.address_width],
-        walk_snoop=bool(iommu.capabilities["SMPWCS"]),
-        supervisor=NestedFlags.SRE in request.flags,
-        write_protect=NestedFlags.WPE in request.flags,
-        extended_accessed=NestedFlags.EAFE in request.flags,
-    )
+    entry = nested_entry(iommu, request, domain_id)
     what = f"nested, guest table {request.root:#x} on second stage {request.parent.root:#x}"
-    await _install(iommu, device, pasid, entry, what, trace)
+    await install(iommu, device, pasid, entry, what, trace)
 
 
-def device_tlb_flush(device: Device, pasid: int) -> list[Descriptor]:
-    """What empties the device's own cache of a PASID; nothing for a device that has none."""
-    if not device.ats:
-        return []
-    if pasid == RID_PASID:
-        return [DeviceTlbInvalidate(device.source_id)]
-    return [PasidDeviceTlbInvalidate(device.source_id, pasid)]
-
-
-async def tear_down(iommu: Iommu, device: Device, pasid: int, trace: Trace) -> PasidEntry | None:
-    """R3: make the entry not present, flush every cache, then zero it. Never fails for "not there".
+async def tear_down(
+    iommu: Iommu, device: Device, pasid: int, trace: Trace, *, ignore_faults: bool = False
+) -> PasidEntry | None:
+    """R3: make the entry not present, flush every cache, zero it, and drain page requests. Never fails for "not there".
 
     An entry that an earlier attempt made not present, but could not flush, is flushed and zeroed now.
+
+    Parameters
+    ----------
+    ignore_faults : bool
+        R10: leave the entry defunct. FPD stays set, so that what the device still sends is blocked and not recorded,
+        and page requests are drained by the tear-down that follows.
 
     Returns
     -------
     PasidEntry or None
         The entry as it was found; None when there was none.
     """
-    table = iommu.state_of(device).table
+    state = iommu.state_of(device)
+    table = state.table
     entry = await table.read(pasid)
     if entry.present:
-        await table.hide(pasid)
-        trace.step(f"PASID entry {pasid} of {device}: P=0")
+        await table.hide(pasid, disable_faults=ignore_faults)
+        trace.step(f"PASID entry {pasid} of {device}: P=0{' FPD=1' if ignore_faults else ''}")
     elif not entry.translation:
-        await table.clear(pasid)
+        if entry.fault_processing_disable and not ignore_faults:
+            await table.clear(pasid)
+            trace.step(f"PASID entry {pasid} of {device}: zeroed")
+        if not ignore_faults:
+            await drain(iommu, device, pasid, trace.follow("R5"))
         return None
     with_second_stage = entry.translation in (TranslationType.SECOND_STAGE, TranslationType.NESTED)
     flush: list[Descriptor] = [
         PasidCacheInvalidate(entry.domain_id, pasid),
         IotlbInvalidate(entry.domain_id) if with_second_stage else PasidIotlbInvalidate(entry.domain_id, pasid),
-        *device_tlb_flush(device, pasid),
+        *device_tlb_flush(iommu, device, pasid),
     ]
     await iommu.queue.submit_sync(flush, trace)
-    await table.clear(pasid)
-    trace.step(f"PASID entry {pasid} of {device}: zeroed")
+    state.undrained[pasid] = entry.domain_id
+    await table.clear(pasid, disable_faults=ignore_faults)
+    trace.step(f"PASID entry {pasid} of {device}: {'defunct' if ignore_faults else 'zeroed'}")
+    state.entries.pop(pasid, None)
+    if not ignore_faults:
+        await drain(iommu, device, pasid, trace.follow("R5"))
     return entry
+
+
+async def replace(
+    iommu: Iommu, device: Device, pasid: int, entry: PasidEntry, what: str, trace: Trace
+) -> PasidEntry | None:
+    """R4: put another entry in the place of a present one, which stays when anything fails before that.
+
+    In between the PASID is blocked: never both, never a mixture.
+
+    Returns
+    -------
+    PasidEntry or None
+        The entry that was replaced.
+
+    Raises
+    ------
+    IommuError
+        What the unit raises; the old entry translates again if it did.
+    """
+    table = iommu.state_of(device).table
+    old = await table.read(pasid)
+    try:
+        await tear_down(iommu, device, pasid, trace.follow("R4"))
+        await install(iommu, device, pasid, entry, what, trace.follow("R4"))
+    except IommuError:
+        if old.present:
+            await install(iommu, device, pasid, old, "as it was", trace.follow("R4"))
+        raise
+    return old if old.present else None

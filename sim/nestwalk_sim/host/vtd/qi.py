@@ -1,14 +1,14 @@
 """The invalidation queue (§1.11, §5): descriptors in, completion by status write, recovery from a queue error (R13)."""
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from ..errors import IommuError
 from ..log import Trace
 from ..transport import ATTEMPTS, Mutex, Transport, poll
-from .descriptors import Descriptor, Wait
+from .descriptors import Descriptor, DeviceTlbInvalidate, PasidDeviceTlbInvalidate, Wait
 from .pages import PAGE_SIZE, PageAllocator
 from .regs import Registers
 
@@ -24,12 +24,22 @@ MENDABLE_ERRORS = {2: "descriptor fetch", 3: "descriptor type", 4: "reserved fie
 """IQEI codes that belong to the descriptor at the head, so that replacing it mends the queue (§1.11)."""
 
 
+def _target(descriptor: Descriptor) -> int | None:
+    """The device that an invalidation goes to."""
+    to_device = isinstance(descriptor, (DeviceTlbInvalidate, PasidDeviceTlbInvalidate))
+    return descriptor.source_id if to_device else None
+
+
 @dataclass
 class _Batch:
-    """Descriptors submitted together, ending with their own wait."""
+    """Descriptors submitted together, ending with their own wait.
+
+    ``silent`` is the requester id that a time-out named when it aborted the wait.
+    """
 
     slots: range
     error: str | None = None
+    silent: int | None = None
 
 
 class InvalidationQueue:
@@ -48,6 +58,11 @@ class InvalidationQueue:
         IQA.QS: the ring has 2^QS pages.
     wide : bool
         256-bit descriptors (IQA.DW), needed in scalable mode.
+
+    Attributes
+    ----------
+    give_up_on : callable
+        Told the requester id of a device that did not answer twice; nothing is sent to it any more (R12).
     """
 
     def __init__(
@@ -74,6 +89,7 @@ class InvalidationQueue:
         self._used = 0
         self._batches: list[_Batch] = []
         self._mutex = Mutex(transport)
+        self.give_up_on: Callable[[int], None] = lambda source_id: None
 
     @classmethod
     async def create(
@@ -116,12 +132,28 @@ class InvalidationQueue:
         fence, drain_page_requests : bool
             FN and PD of the wait descriptor.
 
+        A time-out of a device aborts the waits of all that were under way: they are submitted again, the device's own
+        invalidations once (R13).
+
         Raises
         ------
         IommuError
             EINVAL when the unit refused one of these descriptors (the others are done), E2BIG for too many of them,
             EIO for an error that no descriptor explains, ETIMEDOUT when the unit is silent.
         """
+        wanted, reminded = list(descriptors), False
+        while (silent := await self._attempt(wanted, trace, fence, drain_page_requests)) is not None:
+            trace.step(f"device {silent:04x} did not answer: submitted again")
+            theirs = [each for each in wanted if _target(each) == silent]
+            if theirs and reminded:
+                self.give_up_on(silent)
+                wanted = [each for each in wanted if each not in theirs]
+            reminded = reminded or bool(theirs)
+
+    async def _attempt(
+        self, descriptors: Sequence[Descriptor], trace: Trace, fence: bool, drain_page_requests: bool
+    ) -> int | None:
+        """One submission; the requester id of the device whose time-out aborted it, if that happened."""
         needed = len(descriptors) + 1
         if needed > self.slots - 1:
             raise IommuError(errno.E2BIG, f"{len(descriptors)} descriptors do not fit a queue of {self.slots} slots")
@@ -142,6 +174,7 @@ class InvalidationQueue:
             self._retire(batch)
         if batch.error is not None:
             raise IommuError(errno.EINVAL, batch.error)
+        return batch.silent
 
     @staticmethod
     def _patience(descriptors: int) -> int:
@@ -159,7 +192,7 @@ class InvalidationQueue:
         batch = _Batch(range(first, first + len(descriptors) + 1))
         last = batch.slots[-1] % self.slots
         await self._memory.write(self._status_address(last), bytes(4))
-        wait = Wait(self._status_address(last), DONE | last, fence, drain_page_requests)
+        wait = self._wait(last, fence, drain_page_requests)
         for slot, descriptor in zip(batch.slots, [*descriptors, wait], strict=True):
             await self._write_slot(slot % self.slots, descriptor)
             trace.step(f"queue[{slot % self.slots}] {descriptor}")
@@ -173,6 +206,10 @@ class InvalidationQueue:
         content = b"".join(word.to_bytes(8, "little") for word in descriptor.words())
         await self._memory.write(self._ring + slot * self._bytes, content[: self._bytes])
 
+    def _wait(self, slot: int, fence: bool = False, drain_page_requests: bool = False) -> Wait:
+        """The wait of a batch that ends in ``slot``."""
+        return Wait(self._status_address(slot), DONE | slot, fence, drain_page_requests)
+
     def _status_address(self, slot: int) -> int:
         return self._status + 4 * slot
 
@@ -182,10 +219,13 @@ class InvalidationQueue:
         """
         last = batch.slots[-1] % self.slots
         status = int.from_bytes(await self._memory.read(self._status_address(last), 4), "little")
-        if status == DONE | last:
+        if status == DONE | last or batch.silent is not None:
             return True
-        if (await self._regs.read("FSTS"))["IQE"]:
+        fault = await self._regs.read("FSTS")
+        if fault["IQE"]:
             await self._recover()
+        if fault["ITE"]:
+            await self._recover_from_timeout()
         return False
 
     async def _recover(self) -> None:
@@ -199,8 +239,24 @@ class InvalidationQueue:
             if code not in MENDABLE_ERRORS or owner is None:
                 raise IommuError(errno.EIO, f"invalidation queue stopped at slot {head} with IQEI {code}")
             owner.error = f"the unit refused the descriptor in slot {head}: {MENDABLE_ERRORS[code]} (IQEI {code})"
-            await self._write_slot(head, Wait())
+            last = owner.slots[-1] % self.slots
+            await self._write_slot(head, self._wait(last) if head == last else Wait())
             await self._regs.write("FSTS", IQE=1)
+
+    async def _recover_from_timeout(self) -> None:
+        """R13: waits that the unit has taken and not completed are aborted; clear ITE, and it goes on at the head."""
+        async with self._mutex:
+            if not (await self._regs.read("FSTS"))["ITE"]:
+                return
+            silent = (await self._regs.read("IQERCD"))["ITESID"]
+            head = (await self._regs.read("IQH"))["QH"] * 16 // self._bytes
+            oldest = self._batches[0].slots.start if self._batches else self._tail
+            for batch in self._batches:
+                last = batch.slots[-1]
+                status = await self._memory.read(self._status_address(last % self.slots), 4)
+                if (last - oldest) % self.slots < (head - oldest) % self.slots and not any(status):
+                    batch.silent = silent
+            await self._regs.write("FSTS", ITE=1)
 
     def _retire(self, batch: _Batch) -> None:
         """Free the batch's slots. Slots are freed in ring order: those behind an unfinished batch stay in use."""

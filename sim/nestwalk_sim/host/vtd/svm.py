@@ -3,14 +3,18 @@ S07, S08).
 """
 
 import errno
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from enum import Enum
 
 from ..device import Device
 from ..errors import ENOTSUPP, IommuError, require
-from ..ioasid import Ioasid
+from ..ioasid import Ioasid, IoasidState
+from ..log import Trace
+from .cache_tags import CacheTag, Stage
+from .entries import NestedFlags, NestedRequest, check_nested
 from .invalidate import SecondStageDomain
-from .pasid import NestedFlags, NestedRequest, check_nested, setup_nested, tear_down
+from .pasid import setup_nested, tear_down
 from .unit import Iommu
 
 __all__ = ["DoubleBind", "GpasidBindData", "GpasidBindDataVtd", "Svm", "SvmDev", "bind_gpasid", "unbind_gpasid"]
@@ -18,6 +22,7 @@ __all__ = ["DoubleBind", "GpasidBindData", "GpasidBindDataVtd", "Svm", "SvmDev",
 VTD_FORMAT = 1
 GPASID_VALID = 1 << 0
 PASID_BITS = 20
+HOLDER = "svm"
 
 
 class DoubleBind(Enum):
@@ -75,27 +80,48 @@ class GpasidBindData:
 
 @dataclass
 class SvmDev:
-    """One device bound to a PASID: how often, on which domain, and the DID of its nested entry."""
+    """One device bound to a PASID: how often, on which domain, and the DID of its nested entry.
+
+    It is ``defunct`` when the PASID was freed first: its entry blocks without recording faults (S13).
+    """
 
     device: Device
     domain: SecondStageDomain
     domain_id: int
     users: int = 1
+    defunct: bool = False
+
+    def tag(self, pasid: int) -> CacheTag:
+        """Under what the nested entry's translations are cached."""
+        return CacheTag(self.device, pasid, self.domain_id, Stage.NESTED)
 
 
 @dataclass
 class Svm:
     """Everything bound to one host PASID; hangs on the `Ioasid` while there is a device, and not a moment longer
-    (S03).
+    (S03). It holds one reference to the PASID as `HOLDER`.
     """
 
-    pasid: int
-    gpasid: int | None
+    iommu: Iommu
+    ioasid: Ioasid
     devices: list[SvmDev] = field(default_factory=list)
 
     def find(self, device: Device) -> SvmDev | None:
         """The record of a device."""
         return next((record for record in self.devices if record.device is device), None)
+
+    async def release(self) -> None:
+        """The PASID was freed while bound: make each entry defunct, or end the binding when the whole set is being
+        freed and nobody is left to unbind.
+        """
+        async with self.iommu.pasid_mutex:
+            for record in list(self.devices):
+                if self.ioasid.owner.dying:
+                    await _unbind_device(self, record, self.iommu.log.trace("free_set", "R3"))
+                elif not record.defunct:
+                    trace = self.iommu.log.trace("free", "R10")
+                    await tear_down(self.iommu, record.device, self.ioasid.pasid, trace, ignore_faults=True)
+                    record.defunct = True
 
 
 def _check_bind_data(data: GpasidBindData) -> None:
@@ -130,7 +156,8 @@ async def bind_gpasid(
     require(0 < data.hpasid < 1 << PASID_BITS, f"host PASID {data.hpasid} is not 1 to {(1 << PASID_BITS) - 1}")
     async with iommu.pasid_mutex:
         ioasid = iommu.ioasids.find(domain.owner, data.hpasid)
-        svm: Svm | None = ioasid.data
+        svm = ioasid.data
+        require(svm is None or isinstance(svm, Svm), f"PASID {data.hpasid} is a process of the host", errno.EBUSY)
         require(svm is None or svm.devices, f"PASID {data.hpasid} has a binding without a device")
         record = svm.find(device) if svm is not None else None
         if record is not None:
@@ -156,26 +183,50 @@ async def _bind_device(
         nest_parent=domain.nest_parent,
     )
     await check_nested(iommu, device, data.hpasid, request)
-    iommu.fail.reach("svm")
-    svm: Svm = ioasid.data or Svm(data.hpasid, data.gpasid if data.flags & GPASID_VALID else None)
-    iommu.fail.reach("svm device")
-    domain_id = iommu.domain_ids.allocate()
-    try:
+    async with AsyncExitStack() as undo:
+        if ioasid.data is None:
+            iommu.fail.reach("svm")
+            if data.flags & GPASID_VALID:
+                iommu.ioasids.name_for_guest(domain.owner, data.hpasid, data.gpasid)
+                undo.callback(setattr, ioasid, "spid", None)
+            iommu.ioasids.get(domain.owner, data.hpasid, HOLDER)
+            undo.callback(iommu.ioasids.put, ioasid, HOLDER)
+        iommu.fail.reach("svm device")
+        record = SvmDev(device, domain, iommu.domain_ids.allocate())
+        undo.callback(iommu.domain_ids.free, record.domain_id)
+        domain.tags.assign(record.tag(data.hpasid))
+        undo.callback(domain.tags.unassign, record.tag(data.hpasid))
         await iommu.enable_pasid(iommu.state_of(device), trace)
-        await setup_nested(iommu, device, data.hpasid, request, domain_id, trace)
-    except IommuError:
-        iommu.domain_ids.free(domain_id)
-        raise
-    svm.devices.append(SvmDev(device, domain, domain_id))
-    ioasid.data = svm
-    domain.children.add(domain_id)
-    domain.bound.append((device, data.hpasid))
+        await setup_nested(iommu, device, data.hpasid, request, record.domain_id, trace)
+        undo.push_async_callback(tear_down, iommu, device, data.hpasid, trace.follow("R3"))
+        require(ioasid.state is IoasidState.ALLOCATED, f"PASID {data.hpasid} was freed meanwhile", errno.ENOENT)
+        # Producers of work hear of it when the translation is in place, and of its end before it goes.
+        iommu.ioasids.announce_bound(ioasid)
+        undo.pop_all()
+    ioasid.data = ioasid.data or Svm(iommu, ioasid)
+    ioasid.data.devices.append(record)
+
+
+async def _unbind_device(svm: Svm, record: SvmDev, trace: Trace) -> None:
+    """S08 for one device; the last one takes the binding with it."""
+    iommu, ioasid = svm.iommu, svm.ioasid
+    if svm.devices == [record]:
+        iommu.ioasids.announce_unbound(ioasid)
+    await tear_down(iommu, record.device, ioasid.pasid, trace)
+    svm.devices.remove(record)
+    record.domain.tags.unassign(record.tag(ioasid.pasid))
+    iommu.domain_ids.free(record.domain_id)
+    if not svm.devices:
+        ioasid.data = None
+        ioasid.spid = None
+        iommu.ioasids.put(ioasid, HOLDER)
 
 
 async def unbind_gpasid(iommu: Iommu, device: Device, pasid: int) -> bool:
     """Undo one bind; the last one tears the entry down (S08). The PASID itself stays allocated.
 
-    When the unit fails meanwhile the device counts as bound, and the call can be repeated.
+    When the unit fails meanwhile the device counts as bound, and the call can be repeated. Unbinding after the PASID
+    was freed clears what is left of the entry.
 
     Returns
     -------
@@ -190,21 +241,15 @@ async def unbind_gpasid(iommu: Iommu, device: Device, pasid: int) -> bool:
     require(0 < pasid < 1 << PASID_BITS, f"host PASID {pasid} is not 1 to {(1 << PASID_BITS) - 1}")
     async with iommu.pasid_mutex:
         ioasid = iommu.ioasids.allocated.get(pasid)
-        svm: Svm | None = ioasid.data if ioasid else None
-        if ioasid is None or svm is None:
+        svm = ioasid.data if ioasid else None
+        if not isinstance(svm, Svm):
             return False
         require(svm.devices, f"PASID {pasid} has a binding without a device")
         record = svm.find(device)
         if record is None:
             return False
-        if record.users > 1:
+        if record.users > 1 and not record.defunct:
             record.users -= 1
-            return True
-        await tear_down(iommu, device, pasid, iommu.log.trace("unbind_gpasid", "R3"))
-        svm.devices.remove(record)
-        record.domain.children.remove(record.domain_id)
-        record.domain.bound.remove((device, pasid))
-        iommu.domain_ids.free(record.domain_id)
-        if not svm.devices:
-            ioasid.data = None
+        else:
+            await _unbind_device(svm, record, iommu.log.trace("unbind_gpasid", "R3"))
         return True

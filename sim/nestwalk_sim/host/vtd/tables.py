@@ -8,7 +8,16 @@ from ..errors import IommuError
 from ..transport import Memory
 from .pages import PAGE_SIZE, PageAllocator
 
-__all__ = ["ContextEntry", "PasidEntry", "PasidTable", "RootTable", "TranslationType", "clear_entry", "write_entry"]
+__all__ = [
+    "PRESENT",
+    "ContextEntry",
+    "PasidEntry",
+    "PasidTable",
+    "RootTable",
+    "TranslationType",
+    "read_words",
+    "write_entry",
+]
 
 PRESENT = 1
 FAULT_PROCESSING_DISABLE = 1 << 1
@@ -24,12 +33,6 @@ async def write_entry(memory: Memory, address: int, words: tuple[int, ...]) -> N
     content = b"".join(word.to_bytes(8, "little") for word in words)
     for offset in reversed(range(0, len(content), PIECE)):
         await memory.write(address + offset, content[offset : offset + PIECE])
-
-
-async def clear_entry(memory: Memory, address: int, size: int) -> None:
-    """Zero an entry of ``size`` bytes, the piece with P first."""
-    for offset in range(0, size, PIECE):
-        await memory.write(address + offset, bytes(PIECE))
 
 
 async def read_words(memory: Memory, address: int, count: int) -> tuple[int, ...]:
@@ -229,18 +232,19 @@ class PasidTable:
             raise IommuError(errno.EBUSY, f"PASID {pasid} has a present entry")
         await write_entry(self.memory, await self.make(pasid), entry.words())
 
-    async def hide(self, pasid: int) -> None:
-        """Clear P and keep everything else: caches may still hold the entry (R3)."""
+    async def hide(self, pasid: int, *, disable_faults: bool = False) -> None:
+        """Clear P and keep everything else: caches may still hold the entry (R3). With FPD it is defunct (R10)."""
         address = await self.make(pasid)
         words = await read_words(self.memory, address, 2)
-        content = (words[0] & ~PRESENT | words[1] << 64).to_bytes(PIECE, "little")
-        await self.memory.write(address, content)
+        word = words[0] & ~PRESENT | (FAULT_PROCESSING_DISABLE if disable_faults else 0)
+        await self.memory.write(address, (word | words[1] << 64).to_bytes(PIECE, "little"))
 
-    async def clear(self, pasid: int) -> None:
-        """Zero the entry."""
+    async def clear(self, pasid: int, *, disable_faults: bool = False) -> None:
+        """Zero the entry, but for FPD if that shall stay."""
         address = await self.find(pasid)
         if address is not None:
-            await clear_entry(self.memory, address, PasidEntry.SIZE)
+            kept = FAULT_PROCESSING_DISABLE if disable_faults else 0
+            await write_entry(self.memory, address, (kept, *_NOTHING[1:]))
 
     def _slot(self, pasid: int) -> int:
         return self.directory + 8 * (pasid >> 6)

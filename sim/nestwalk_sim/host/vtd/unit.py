@@ -2,21 +2,24 @@
 
 import errno
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 from ..device import Device
 from ..errors import IommuError
 from ..inject import FailPoints
-from ..ioasid import IoasidAllocator
+from ..ioasid import Ioasid, IoasidAllocator, IoasidSet
 from ..log import CommandLog, Trace
-from ..transport import HostMemory, Mutex, Transport
+from ..notifiers import Event, Notifier, Priority
+from ..transport import HostMemory, Mutex, ObservedTransport, Transport
+from ..work import WorkQueue
 from .descriptors import ContextCacheInvalidate, Descriptor, IotlbInvalidate, PasidCacheInvalidate
 from .faults import FaultLog
 from .pages import PageAllocator
 from .qi import InvalidationQueue
 from .regs import Capabilities, Registers
-from .tables import ContextEntry, PasidTable, RootTable, write_entry
+from .tables import PRESENT, ContextEntry, PasidEntry, PasidTable, RootTable, read_words, write_entry
 
 __all__ = ["DeviceState", "DomainIds", "Iommu", "SCALABLE_MODE"]
 
@@ -67,7 +70,9 @@ class DeviceState:
     """What the driver keeps of one device: its PASID table, where its context entry lies, and whether it may use
     PASIDs yet.
 
-    ``domain_id`` is the tag of its requests-without-PASID, None while they are blocked.
+    ``domain_id`` is the tag of its requests-without-PASID, None while they are blocked. ``entries`` are its present
+    PASID-table entries by PASID, as they were asked for. ``undrained`` are PASIDs, with the DID they had, whose page
+    requests may still be under way. A device that is ``gone`` answers nothing any more.
     """
 
     device: Device
@@ -75,6 +80,9 @@ class DeviceState:
     context_address: int
     pasid_enabled: bool = False
     domain_id: int | None = None
+    entries: dict[int, PasidEntry] = field(default_factory=dict)
+    undrained: dict[int, int] = field(default_factory=dict)
+    gone: bool = False
 
 
 class Iommu:
@@ -90,16 +98,23 @@ class Iommu:
         Host PASIDs.
     pages : PageAllocator
         Host memory for tables and guests.
+    work : WorkQueue
+        Clean-up that callers which must not block have left.
+    translating : bool
+        Whether translation is on.
     """
 
     def __init__(self, transport: Transport, base: int, size: int, fail: FailPoints | None = None):
-        self.transport = transport
+        self.transport = ObservedTransport(transport)
         self.fail = fail or FailPoints()
         self.log = CommandLog(transport.now)
-        self.regs = Registers(transport)
-        self.pages = PageAllocator(HostMemory(transport), base, size, self.fail)
+        self.regs = Registers(self.transport)
+        self.pages = PageAllocator(HostMemory(self.transport), base, size, self.fail)
+        self.work = WorkQueue(self.transport)
         self.ioasids = IoasidAllocator(self.fail)
-        self.pasid_mutex = Mutex(transport)
+        self.ioasids.notifiers.register(Notifier("iommu", Priority.IOMMU, self._on_pasid))
+        self.pasid_mutex = Mutex(self.transport)
+        self.translating = False
         self.devices: dict[int, DeviceState] = {}
         self.capabilities: Capabilities
         self.domain_ids: DomainIds
@@ -128,7 +143,8 @@ class Iommu:
         iommu.domain_ids = DomainIds(iommu.capabilities.domain_ids, iommu.fail)
         iommu.faults = FaultLog(iommu.regs, iommu.capabilities.fault_record_offset, iommu.capabilities.fault_records)
         iommu.root = await RootTable.create(iommu.pages)
-        iommu.queue = await InvalidationQueue.create(transport, iommu.regs, iommu.pages, size_code=1)
+        iommu.queue = await InvalidationQueue.create(iommu.transport, iommu.regs, iommu.pages, size_code=1)
+        iommu.queue.give_up_on = iommu.give_up_on
         return iommu
 
     async def enable(self) -> None:
@@ -143,10 +159,12 @@ class Iommu:
         everything: list[Descriptor] = [ContextCacheInvalidate(), PasidCacheInvalidate(), IotlbInvalidate()]
         await self.queue.submit_sync(everything, trace)
         await self.regs.global_command("TE", True, trace)
+        self.translating = True
 
     async def disable(self) -> None:
         """R14: translation off, then the queue once it is empty."""
         trace = self.log.trace("disable", "R14")
+        self.translating = False
         await self.regs.global_command("TE", False, trace)
         await self.queue.disable(trace)
 
@@ -171,6 +189,19 @@ class Iommu:
         state = self.devices[device.source_id] = DeviceState(device, table, context_address)
         return state
 
+    def _on_pasid(self, event: Event, ioasid: Ioasid) -> None:
+        """A PASID was freed while something is bound to it: take the translations away as soon as possible (S13)."""
+        if event is Event.FREE and ioasid.data is not None:
+            self.work.add(ioasid.data.release)
+
+    async def free_set(self, owner: IoasidSet) -> None:
+        """The owner of a set is gone and will unbind nothing any more: end all of its bindings (S14)."""
+        self.ioasids.free_set(owner)
+        for ioasid in self.ioasids.of_set(owner):
+            if ioasid.data is not None:
+                self.work.add(ioasid.data.release)
+        await self.work.flush()
+
     def state_of(self, device: Device) -> DeviceState:
         """What the driver keeps of a device.
 
@@ -183,6 +214,25 @@ class Iommu:
         if state is None or state.device is not device:
             raise IommuError(errno.EINVAL, f"{device} is not behind this unit")
         return state
+
+    def give_up_on(self, source_id: int) -> None:
+        """The device answers no invalidation: it may use stale translations, so block all that it sends (S10)."""
+        state = self.devices[source_id]
+        if not state.gone:
+            state.gone = True
+            self.work.add(partial(self._quarantine, state))
+
+    async def _quarantine(self, state: DeviceState) -> None:
+        """R15: take the context entry away. What is bound stays so, and can be unbound as ever."""
+        trace = self.log.trace("quarantine", "R15")
+        words = await read_words(self.pages.memory, state.context_address, 2)
+        absent = (words[0] & ~PRESENT | words[1] << 64).to_bytes(16, "little")
+        await self.pages.memory.write(state.context_address, absent)
+        trace.step(f"context entry of {state.device}: P=0")
+        flush: list[Descriptor] = [ContextCacheInvalidate(state.device.source_id)]
+        for domain_id in sorted({entry.domain_id for entry in state.entries.values()}):
+            flush += [PasidCacheInvalidate(domain_id), IotlbInvalidate(domain_id)]
+        await self.queue.submit_sync(flush, trace)
 
     async def enable_pasid(self, state: DeviceState, trace: Trace) -> None:
         """Set PASIDE in the context entry, once for each device, and flush what may be cached of the old entry (S01,
