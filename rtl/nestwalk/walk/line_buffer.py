@@ -36,7 +36,8 @@ class LineBuffer(wiring.Component):
     walk reads: when that has ended it may be no table any more.
 
     A read whose line another slot is reading waits for that and is looked up once more, in a cycle without a candidate;
-    if the line has not become valid it goes to memory after all.
+    if the line has not become valid it goes to memory after all. One that is found while the hit before it has not been
+    taken yet waits in the same way.
 
     Half of the lines are for entries of each stage, so that a walk's two last entries never compete; each half is
     direct-mapped. An entry is as old as its line: whoever uses it must be content with any value since the last
@@ -218,13 +219,15 @@ class LineBuffer(wiring.Component):
     def _join(self, m: Module):
         """Wait for a line that another slot reads, but not a second time."""
         owner, awaited, latest = Signal(range(self.cfg.walk_slots)), self._awaited.write_port(), Signal()
-        joins = Signal()
+        joins, there = Signal(), Signal()
         arrives = self._under_way.bit_select(owner, 1) & ~self._stale.bit_select(owner, 1) & ~self._was_valid
         m.d.comb += [
             # The row of the place that was taken last may have been read too early.
             latest.eq((self._line_of_miss == self._address[LOG2_LINE - 3 :]) & (self._place_of_miss == self._place)),
             owner.eq(Mux(latest, self._slot_of_miss, self._row.owner)),
-            joins.eq((latest & self._takes) | ((latest | self._same) & arrives)),
+            # One that is there, while another hit is held, is found in a moment.
+            there.eq(self._same & self._was_valid),
+            joins.eq((latest & self._takes) | ((latest | self._same) & arrives) | there),
             self.waited.eq(self.looked_up & joins & ~self.found & ~self.flush),
             awaited.addr.eq(self._asker),
             awaited.data.place.eq(self._place),
