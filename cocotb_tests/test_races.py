@@ -54,5 +54,5 @@ def test_unrelated_invalidations_amid_misses(seed: int):
     """Reads and writes go on under an invalidation every 200 to 1000 cycles."""
     figures = Races(sample=0, shapes=SHAPES[:1], pages=4096).measure("DEFAULT", seed).figures
     for port in ROWS:
-        assert figures[f"{port}_stream_invalidations"] > 100
+        assert figures[f"{port}_stream_invalidations"] > 50
         assert max(figures[f"{port}_stream_longest_gap_{kind}"] for kind in ("reads", "writes")) < 2000
