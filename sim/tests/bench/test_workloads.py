@@ -40,7 +40,7 @@ def test_figures_are_there_and_possible(name: str, seed: int):
     report = BenchReport("DEFAULT", seed, quick=True)
     report.add(name, QUICK[name].measure("DEFAULT", seed))
     rows = report.rows(name)
-    if name != "invalidate_under_load":  # some of its pages are gone on purpose
+    if name not in ("invalidate_under_load", "races"):  # some of their pages are gone on purpose
         check_counters(report.counters[name])
     assert rows
     assert [row for row in rows if row.value is None or not is_possible(row.value, row.reference)] == []
