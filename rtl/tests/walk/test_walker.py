@@ -31,7 +31,7 @@ def check_order(found: list[tuple[str, int, int]], accesses: Iterable[MemoryAcce
     """``found`` are the beats of a walk, without the later ones of lines.
 
     The guest caches may spare it second-stage entries that it has read before, and the line buffer what came with
-    another entry of level 1, which may be read alone then.
+    another entry of level 1, which may be read alone too.
     """
     read, lines, position = set(), set(), 0
     for access in accesses:
@@ -39,10 +39,11 @@ def check_order(found: list[tuple[str, int, int]], accesses: Iterable[MemoryAcce
         wanted = alone
         if by_lines and access.level == 1 and access.kind is AccessKind.READ:
             wanted, in_line = [("line", access.address & -16, 16)], access.address >> 6 in lines
-            lines.add(access.address >> 6)
         here = found[position : position + len(wanted)]
-        if here == wanted or (in_line and here == alone):
+        if here in (wanted, alone):
             position += len(wanted)
+            if here != alone:
+                lines.add(access.address >> 6)
         else:
             spared = access.structure is Structure.SECOND_STAGE and access.address in read
             assert spared or in_line, f"{found[position:]} instead of {wanted}"
