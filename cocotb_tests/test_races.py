@@ -55,4 +55,5 @@ def test_unrelated_invalidations_amid_misses(seed: int):
     figures = Races(sample=0, shapes=SHAPES[:1], pages=4096).measure("DEFAULT", seed).figures
     for port in ROWS:
         assert figures[f"{port}_stream_invalidations"] > 50
-        assert max(figures[f"{port}_stream_longest_gap_{kind}"] for kind in ("reads", "writes")) < 2000
+        # One that has to read all rows of a cache holds new walks back for about a thousand cycles, and some may queue.
+        assert max(figures[f"{port}_stream_longest_gap_{kind}"] for kind in ("reads", "writes")) < 5000
