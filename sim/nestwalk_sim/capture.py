@@ -24,6 +24,7 @@ _FORMAT = 1
 _TRANSLATION_TABLE_MODES = {"legacy": 0, "scalable": 1}
 _PROBE_COLUMNS = ["source_id", "pasid", "address", "write", "granted", "host_address", "page_size", "fault"]
 _INVALIDATION_COLUMNS = ["low64", "high64"]
+_DESCRIPTOR_TYPES = range(1, 10)
 _RECORD = 8 + PAGE_SIZE
 
 
@@ -190,10 +191,7 @@ def _load_phase(folder: Path, entry: _Object, first: bool) -> Phase:
     invalidations: list[tuple[int, int]] = []
     if entry.has("invalidations"):
         path = _member(folder, entry, "invalidations")
-        invalidations = [
-            (row.number("low64", 16, 64), row.number("high64", 16, 64))
-            for row in _read_rows(path, _INVALIDATION_COLUMNS)
-        ]
+        invalidations = [_descriptor(row) for row in _read_rows(path, _INVALIDATION_COLUMNS)]
         if entry.has("descriptors"):
             _check_count(entry, "descriptors", len(invalidations), f"{path} has")
     path = _member(folder, entry, "requests")
@@ -270,6 +268,15 @@ def _read_image(path: Path) -> dict[int, bytes]:
         last = address
         pages[address] = content[start + 8 : start + _RECORD]
     return pages
+
+
+def _descriptor(row: "_Row") -> tuple[int, int]:
+    """A descriptor of one of the types of §5.2."""
+    low, high = row.number("low64", 16, 64), row.number("high64", 16, 64)
+    kind = low & 0xF | (low >> 9 & 0x7) << 4
+    if kind not in _DESCRIPTOR_TYPES:
+        raise UserError(f"{row.where}: low64 has the descriptor type {kind}, which is none of 1 to 9")
+    return low, high
 
 
 class _Row(NamedTuple):

@@ -1,5 +1,7 @@
 """The capture loader: what Linux made loads whole, whatever is spoiled gets one clear line."""
 
+import gzip
+import json
 import lzma
 import shutil
 from collections.abc import Callable
@@ -53,6 +55,17 @@ def test_a_small_capture_loads(capture):
         (False, None, 6),
     ]
     assert loaded.phases[0].granted == 1
+
+
+@pytest.mark.parametrize(("low", "kind"), [("0x0", 0), ("0xa", 10), ("0xffffffffffffffff", 127)])
+def test_descriptors_of_no_type_are_refused(capture, low: str, kind: int):
+    folder, _ = capture
+    (folder / "invalidations.csv.gz").write_bytes(gzip.compress(f"low64,high64\n{low},0x0\n".encode()))
+    top = json.loads((folder / "capture.json").read_text())
+    top["phases"][0]["invalidations"] = "invalidations.csv.gz"
+    (folder / "capture.json").write_text(json.dumps(top))
+    with pytest.raises(UserError, match=f"line 2: low64 has the descriptor type {kind}, which is none of 1 to 9"):
+        load_capture(folder)
 
 
 def without(key: str) -> Callable[[dict], None]:

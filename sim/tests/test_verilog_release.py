@@ -40,3 +40,10 @@ def test_the_sidecar_describes_the_text(release):
 
 def test_the_release_has_no_machine_or_private_attributes(release):
     assert re.search(r"\(\* *(src|amaranth|generator)", release[0]) is None
+
+
+def test_a_sidecar_that_cannot_be_written_leaves_no_text(tmp_path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "tiny.v.json").mkdir()
+    assert main(["verilog", "--preset", "TINY", "-o", str(tmp_path / "tiny.v")]) == 2
+    assert "tiny.v.json: is a directory" in capsys.readouterr().err
+    assert not (tmp_path / "tiny.v").exists()

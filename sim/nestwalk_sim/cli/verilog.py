@@ -10,6 +10,7 @@ from nestwalk.unit import Unit
 from nestwalk.verilog import convert
 
 from .. import tools
+from ..errors import UserError
 from ..files import write_json, write_text
 from .options import Preset, configuration
 
@@ -37,6 +38,9 @@ def verilog(
         "amaranth": tools.version("amaranth"),
         "sha256": digest,
     }
+    beside = output.with_name(output.name + ".json")
+    if beside.is_dir():
+        raise UserError(f"cannot write {beside}: is a directory")
     write_text(output, text)
-    write_json(output.with_name(output.name + ".json"), sidecar)
+    write_json(beside, sidecar)
     print(f"{output}: module {MODULE}, preset {preset.upper()}, {len(ports)} ports, sha256 {digest[:16]}…")
