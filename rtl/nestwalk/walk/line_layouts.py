@@ -6,7 +6,7 @@ from amaranth.utils import exact_log2
 from ..bus.memory import MemoryRead
 from ..config import IommuConfig
 
-__all__ = ["LOG2_LINE", "PIECES", "Arriving", "Awaited", "BufferedEntry", "Row", "Waiting"]
+__all__ = ["LOG2_LINE", "PIECES", "Arriving", "Awaited", "BufferedEntry", "Compared", "HeldRead", "Row", "Sought"]
 
 PIECES = 4
 """16-byte pieces of a line."""
@@ -21,11 +21,51 @@ class BufferedEntry(data.StructLayout):
         super().__init__({"slot": range(cfg.walk_slots), "value": 64})
 
 
-class Waiting(data.StructLayout):
-    """A read that waits for memory; ``again``: its address is that of the slot's last entry from a line."""
+class HeldRead(data.StructLayout):
+    """A read in the cycle in which hit or miss is decided.
+
+    Members: ``wanted``, it is looked up for a walk; ``retries``, it has waited for a line; ``again``, its address is
+    that of the slot's last entry from a line.
+    """
 
     def __init__(self, cfg: IommuConfig):
-        super().__init__({"read": MemoryRead(cfg), "again": 1})
+        super().__init__({"valid": 1, "wanted": 1, "retries": 1, "again": 1, "read": MemoryRead(cfg)})
+
+
+class Sought(data.StructLayout):
+    """The entry that is looked up for a slot: its line, that one's place, and in which of its pieces it lies."""
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__(
+            {
+                "slot": range(cfg.walk_slots),
+                "place": exact_log2(cfg.line_buffer_lines),
+                "first": exact_log2(PIECES),
+                "line": cfg.haw - LOG2_LINE,
+            }
+        )
+
+
+class Compared(data.StructLayout):
+    """What a look-up has found at the line's place.
+
+    Members: ``same``, each 8 bits of its line's number are those of the row; ``valid``, the row's line is there;
+    ``arrives``, the row's ``owner`` reads a line; ``before``, ``latest``: it is the line that was looked up in the
+    cycle before, or that missed last; ``value``, the entry.
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__(
+            {
+                "same": -(-(cfg.haw - LOG2_LINE) // 8),
+                "valid": 1,
+                "arrives": 1,
+                "owner": range(cfg.walk_slots),
+                "before": 1,
+                "latest": 1,
+                "value": 64,
+            }
+        )
 
 
 class Row(data.StructLayout):
