@@ -9,10 +9,10 @@ from ..config import IommuConfig
 from .signature import index_shape
 from .table import Table
 
-__all__ = ["ReadOrder"]
+__all__ = ["ReadOrder", "ReadyRead"]
 
 
-class _Ready(data.StructLayout):
+class ReadyRead(data.StructLayout):
     """A read that can go, or be answered if it is blocked."""
 
     def __init__(self, cfg: IommuConfig):
@@ -76,7 +76,7 @@ class ReadOrder(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         index, count = index_shape(self._cfg), self._cfg.dma_translations
-        ready = _Ready(self._cfg)
+        ready = ReadyRead(self._cfg)
         m.submodules.in_turn = in_turn = Queue(ready, count, registered=True)
         m.submodules.woken = woken = Queue(ready, count, registered=True)
         m.submodules.blocked = blocked = Table(self._cfg, 1)
@@ -101,11 +101,13 @@ class ReadOrder(wiring.Component):
         ]
         with m.If(self.take):
             m.d.sync += prefer_woken.eq(~from_woken)
-        went = Signal(count)  # in the last cycle
-        m.d.sync += went.eq(Mux(goes[1], one_hot(heads[1], count), one_hot(heads[0], count)) & replicate(goes, count))
+        going, went = Signal(count), Signal(count)  # in this cycle, and in the last one
+        going_index = Mux(from_woken & ~self.answered, heads[1], heads[0])
+        m.d.comb += going.eq(one_hot(going_index, count) & replicate(goes, count))
+        m.d.sync += went.eq(going)
 
         last, turn, waits = Signal(count), Signal(count), Signal(count)
-        entering, has_turn = self._enter(m, last, went, heads, goes, followers, before)
+        entering, has_turn = self._enter(m, last, going, went, followers, before)
 
         # Who goes wakes its follower, or gives it the turn.
         second, follower, calls = from_woken & ~self.answered, Signal(index), Signal(2)
@@ -138,7 +140,7 @@ class ReadOrder(wiring.Component):
         ]
         return m
 
-    def _enter(self, m: Module, last, went, heads, goes, followers: Table, before: Table):
+    def _enter(self, m: Module, last, going, went, followers: Table, before: Table):
         """Append the read that was accepted to the list of its id.
 
         Returns the read, one-hot, and whether it has its turn because none is before it.
@@ -148,10 +150,11 @@ class ReadOrder(wiring.Component):
         valid, new, new_id = Signal(), Signal(index), Signal(self._cfg.id_width)
         m.d.sync += [valid.eq(self.enter), new.eq(self.enter_index), new_id.eq(self.enter_id)]
         entering = Signal(count)
+        id_is_same = Signal(count, reset_less=True)
         same, same_index = Signal(count), Signal(index)  # the last one of the same id
         m.d.comb += [
             entering.eq(one_hot(new, count) & replicate(valid, count)),
-            same.eq(Cat(user_id == new_id for user_id in ids) & last & ~went),
+            same.eq(id_is_same & last & ~went),
             followers.write.eq(valid & same.any()),
             followers.write_index.eq(same_index),
             followers.value.eq(new),
@@ -162,13 +165,13 @@ class ReadOrder(wiring.Component):
         for bit in range(len(same_index)):
             m.d.comb += same_index[bit].eq(Cat(same[n] for n in range(count) if n >> bit & 1).any())
         for n in range(count):
+            m.d.sync += id_is_same[n].eq(Mux(entering[n], new_id, ids[n]) == self.enter_id)
             with m.If(entering[n]):
                 m.d.sync += ids[n].eq(new_id)
         m.d.sync += last.eq((last & ~went & ~(same & replicate(valid, count))) | entering)
 
         has_turn = Signal()
-        goes_now = Cat(go & (head == same_index) for go, head in zip(goes, heads, strict=True)).any()
-        m.d.comb += has_turn.eq(~same.any() | goes_now)
+        m.d.comb += has_turn.eq(~(same & ~going).any())
         return entering, has_turn
 
 

@@ -8,7 +8,7 @@ from ..bus.generations import Leave
 from ..bus.queue import Queue
 from ..config import IommuConfig
 from .blocked import BlockedReads
-from .order import ReadOrder
+from .order import ReadOrder, ReadyRead
 from .outstanding import Outstanding
 from .signature import Burst, OutBurst, ReadBeat, Translation, index_shape
 from .table import Table
@@ -23,7 +23,7 @@ class Reads(wiring.Component):
 
         accept -------> bursts, by number ----------------------+
         translation --> addresses, by number -------------------+--> out_burst (AR of out)
-             `--------> ReadOrder --offer--> [chosen] --granted-'         |
+             `--------> ReadOrder --offer--> Queue ---granted-'         |
                             ^ gone               `--blocked               `-> Outstanding --> left
                             `----------------- BlockedReads                       ^
         beat (R of dma) <-- Queue <-- alternating --'---------------- out_beat (R of out)
@@ -94,32 +94,28 @@ class Reads(wiring.Component):
         ]
 
         # The read that goes out, or is answered here.
-        chosen, chosen_index, chosen_blocked = Signal(), Signal(index_shape(cfg)), Signal()
-        burst = bursts.word[0]
-        sent, dealt_with = Signal(), Signal()
+        m.submodules.queue = queue = Queue(ReadyRead(cfg), 2)
+        chosen, burst, sent = queue.o.payload, bursts.word[0], Signal()
         m.d.comb += [
-            bursts.index[0].eq(chosen_index),
-            addresses.index[0].eq(chosen_index),
-            self.out_burst.valid.eq(chosen & ~chosen_blocked & ~outstanding.full),
+            bursts.index[0].eq(chosen.index),
+            addresses.index[0].eq(chosen.index),
+            self.out_burst.valid.eq(queue.o.valid & ~chosen.blocked & ~outstanding.full),
             self.out_burst.payload.eq(OutBurst(cfg).made_of(burst, addresses.word[0])),
             sent.eq(self.out_burst.valid & self.out_burst.ready),
-            dealt_with.eq(sent | chosen_blocked),
+            queue.o.ready.eq(sent | chosen.blocked),
             outstanding.enter.eq(sent),
             outstanding.enter_id.eq(burst["id"]),
             outstanding.enter_generation.eq(burst.generation),
             outstanding.current.eq(self.current),
-            order.take.eq(order.offer & (~chosen | dealt_with)),
+            queue.i.valid.eq(order.offer),
+            queue.i.payload.index.eq(order.offer_index),
+            queue.i.payload.blocked.eq(order.offer_blocked),
+            order.take.eq(order.offer & queue.i.ready),
         ]
-        with m.If(~chosen | dealt_with):
-            m.d.sync += [
-                chosen.eq(order.offer),
-                chosen_index.eq(order.offer_index),
-                chosen_blocked.eq(order.offer_blocked),
-            ]
 
         m.d.comb += [
-            blocked.read.valid.eq(chosen & chosen_blocked),
-            blocked.read.payload.index.eq(chosen_index),
+            blocked.read.valid.eq(queue.o.valid & chosen.blocked),
+            blocked.read.payload.index.eq(chosen.index),
             blocked.read.payload.id.eq(burst["id"]),
             blocked.read.payload.len.eq(burst["len"]),
             blocked.read.payload.generation.eq(burst.generation),
@@ -131,7 +127,7 @@ class Reads(wiring.Component):
             blocked.gone.eq(blocked.answered & ~sent),  # one number is returned at a time
             order.gone.eq(blocked.gone),
         ]
-        self._number(m, sent | blocked.gone, Mux(sent, chosen_index, blocked.next.index))
+        self._number(m, sent | blocked.gone, Mux(sent, chosen.index, blocked.next.index))
         self._answer(m, blocked, outstanding)
         return m
 

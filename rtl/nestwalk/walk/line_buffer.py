@@ -240,7 +240,8 @@ class LineBuffer(wiring.Component):
         """One cycle after comparing: a hit is kept until the walk takes it."""
         read, compared = self._read, self._compared
         held, hit = Signal(), Signal(BufferedEntry(self.cfg), reset_less=True)
-        self._there, room = Signal(), ~held | self.hit.ready
+        # What is taken in this cycle makes room in the next: that is known late.
+        self._there, room = Signal(), ~held
         asks = read.wanted | read.retries
         m.d.comb += [
             self.looked_up.eq(read.wanted),
@@ -250,6 +251,8 @@ class LineBuffer(wiring.Component):
             self.hit.valid.eq(held),
             self.hit.payload.eq(hit),
         ]
+        with m.If(self.hit.ready):
+            m.d.sync += held.eq(0)
         with m.If(room):
             m.d.sync += [held.eq(self.found), hit.slot.eq(self._sought.slot), hit.value.eq(compared.value)]
 
