@@ -43,7 +43,7 @@ class ReadOrder(wiring.Component):
     Attributes
     ----------
     enter, enter_index, enter_id : In
-        A read was accepted. Its translation arrives two cycles later at the earliest.
+        A read was accepted. Its translation arrives three cycles later at the earliest.
     arrived, arrived_index, arrived_blocked : In
         Its translation is there.
     offer, offer_index, offer_blocked, take : Out, Out, Out, In
@@ -101,13 +101,12 @@ class ReadOrder(wiring.Component):
         ]
         with m.If(self.take):
             m.d.sync += prefer_woken.eq(~from_woken)
-        going, went = Signal(count), Signal(count)  # in this cycle, and in the last one
+        went = Signal(count)  # in the last cycle
         going_index = Mux(from_woken & ~self.answered, heads[1], heads[0])
-        m.d.comb += going.eq(one_hot(going_index, count) & replicate(goes, count))
-        m.d.sync += went.eq(going)
+        m.d.sync += went.eq(one_hot(going_index, count) & replicate(goes, count))
 
         last, turn, waits = Signal(count), Signal(count), Signal(count)
-        entering, has_turn = self._enter(m, last, going, went, followers, before)
+        entering, begins = self._enter(m, last, went, followers, before)
 
         # Who goes wakes its follower, or gives it the turn.
         second, follower, calls = from_woken & ~self.answered, Signal(index), Signal(2)
@@ -136,14 +135,14 @@ class ReadOrder(wiring.Component):
         given = one_hot(follower, count) & replicate(wakes, count)
         m.d.sync += [
             waits.eq((waits | aside) & ~entering),
-            turn.eq((turn | given) & ~entering | (entering & replicate(has_turn, count))),
+            turn.eq((turn & ~entering) | given | begins),
         ]
         return m
 
-    def _enter(self, m: Module, last, going, went, followers: Table, before: Table):
+    def _enter(self, m: Module, last, went, followers: Table, before: Table):
         """Append the read that was accepted to the list of its id.
 
-        Returns the read, one-hot, and whether it has its turn because none is before it.
+        Returns the read, one-hot, and one cycle later the same if it has its turn because none is before it.
         """
         index, count = index_shape(self._cfg), self._cfg.dma_translations
         ids = [Signal(self._cfg.id_width, name=f"id_{n}") for n in range(count)]
@@ -170,9 +169,11 @@ class ReadOrder(wiring.Component):
                 m.d.sync += ids[n].eq(new_id)
         m.d.sync += last.eq((last & ~went & ~(same & replicate(valid, count))) | entering)
 
-        has_turn = Signal()
-        m.d.comb += has_turn.eq(~(same & ~going).any())
-        return entering, has_turn
+        # Whether the one before went in the same cycle is known one cycle later.
+        entered, first, after = Signal(count), Signal(), Signal(index)
+        m.d.sync += [entered.eq(entering), first.eq(~same.any()), after.eq(same_index)]
+        has_turn = first | went.bit_select(after, 1)
+        return entering, entered & has_turn.replicate(count)
 
 
 def one_hot(index, count: int) -> Value:

@@ -80,8 +80,10 @@ class WaitingMisses(wiring.Component):
             read.addr.eq(head + take),
             self.o.payload.eq(oldest),
         ]
-        there, looked_at, ended = Signal(), Signal(), Signal()
-        active, turn = self.active.bit_select(oldest.slot, 1), self.turns.bit_select(oldest.slot, 1)
+        # Block RAM answers late: what is asked of the oldest one is asked a cycle later.
+        there, looked_at, asked, ended = Signal(), Signal(), Signal(), Signal()
+        merged, slot, turn = (Signal.like(oldest[name], reset_less=True) for name in ("merged", "slot", "turn"))
+        goes_on = self.active.bit_select(slot, 1) & (self.turns.bit_select(slot, 1) == turn)
         m.d.sync += [
             head.eq(head + take),
             tail.eq(tail + put),
@@ -90,9 +92,13 @@ class WaitingMisses(wiring.Component):
             there.eq(self.level != take),
             looked_at.eq(there & ~take),
             self.precedes.eq(there & ~take & ~oldest.merged),
-            ended.eq(~active | (turn != oldest.turn)),
+            merged.eq(oldest.merged),
+            slot.eq(oldest.slot),
+            turn.eq(oldest.turn),
+            asked.eq(looked_at & ~take),
+            ended.eq(~goes_on),
         ]
-        m.d.comb += self.o.valid.eq(looked_at & (~oldest.merged | self._cached(m, looked_at & ended, take)))
+        m.d.comb += self.o.valid.eq(looked_at & (~merged | self._cached(m, asked & ended, take)))
         return m
 
     def _cached(self, m, ended, take):

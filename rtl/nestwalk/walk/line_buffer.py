@@ -199,9 +199,9 @@ class LineBuffer(wiring.Component):
     def _compare(self, m: Module):
         """Beside the walk's decision: keep its read, and what the line that was looked up is."""
         cfg, row, line = self.cfg, self._row, self._address[LOG2_LINE - 3 :]
-        asker, of_line, retries = Signal(range(cfg.walk_slots)), Signal(), Signal()
+        asker, of_line, retries, latest = Signal(range(cfg.walk_slots)), Signal(), Signal(), Signal()
         last = self._last.write_port()
-        read, sought, compared = self._read, self._sought, self._compared
+        read, sought, compared, miss = self._read, self._sought, self._compared, self._miss
         m.d.comb += [
             # What the walk reads now comes first.
             retries.eq(self._retries & ~self.read.valid),
@@ -225,16 +225,20 @@ class LineBuffer(wiring.Component):
             sought.line.eq(line),
             compared.same.eq(Cat((row.tag[bit:][:8] == line[bit:][:8]) for bit in range(0, len(line), 8))),
             compared.valid.eq(self._valid.bit_select(self._place, 1)),
-            compared.owner.eq(row.owner),
-            compared.arrives.eq(self._under_way.bit_select(row.owner, 1) & ~self._stale.bit_select(row.owner, 1)),
             compared.before.eq((sought.line == line) & (sought.place == self._place)),
-            compared.latest.eq((self._miss.line == line) & (self._miss.place == self._place)),
+            # The row of the place that was taken last may have been read too early.
+            latest.eq((miss.line == line) & (miss.place == self._place)),
+            compared.latest.eq(latest),
+            compared.owner.eq(Mux(latest, miss.slot, row.owner)),
+            compared.arrives.eq(Mux(latest, self._missed | self._reads_line(miss.slot), self._reads_line(row.owner))),
             compared.value.eq(Mux(self._address[0], *reversed(self._pieces))),
         ]
-        with m.If(of_line):
-            m.d.sync += read.read.size.eq(LOG2_LINE)
         with m.If(retries):
             m.d.sync += [read.read.id.eq(self._offered_slot), read.read.address.eq(Cat(C(0, 3), self._address))]
+
+    def _reads_line(self, slot: Value) -> Value:
+        """Whether ``slot`` reads a line that will be valid."""
+        return self._under_way.bit_select(slot, 1) & ~self._stale.bit_select(slot, 1)
 
     def _decide(self, m: Module):
         """One cycle after comparing: a hit is kept until the walk takes it."""
@@ -258,21 +262,18 @@ class LineBuffer(wiring.Component):
 
     def _join(self, m: Module):
         """Wait for a line that another slot reads, but not a second time."""
-        compared, miss, awaited = self._compared, self._miss, self._awaited.write_port()
-        arrives, latest, joins = Signal(), Signal(), Signal()
+        compared, awaited, follows = self._compared, self._awaited.write_port(), Signal()
+        like = compared.latest | compared.same.all()
         m.d.comb += [
-            # The row of the place that was taken last may have been read too early.
-            latest.eq(Mux(self._missed, compared.before, compared.latest)),
-            arrives.eq(self._under_way.bit_select(miss.slot, 1) & ~self._stale.bit_select(miss.slot, 1)),
+            # Whoever missed in the cycle before is taken to read its line; if not, nothing but time is lost.
+            follows.eq(self._missed & compared.before),
             # One that is there, while another hit is held, is found in a moment.
-            joins.eq(
-                Mux(latest, self._takes | (arrives & ~compared.valid), compared.same.all() & compared.arrives)
-                | self._there
+            self.waited.eq(
+                self._read.wanted & (follows | (like & compared.arrives) | self._there) & ~self.found & ~self.flush
             ),
-            self.waited.eq(self._read.wanted & joins & ~self.found & ~self.flush),
             awaited.addr.eq(self._sought.slot),
             awaited.data.place.eq(self._sought.place),
-            awaited.data.owner.eq(Mux(latest, miss.slot, compared.owner)),
+            awaited.data.owner.eq(Mux(follows, self._miss.slot, compared.owner)),
             awaited.en.eq(self.waited),
         ]
         with m.If(self.waited):
@@ -289,6 +290,7 @@ class LineBuffer(wiring.Component):
         m.d.comb += [
             last.addr.eq(held.id),
             enters.eq(held),
+            enters.size.eq(Mux(held.line, LOG2_LINE, held.size)),
             enters.address.eq(Mux(read.again, Cat(C(0, 3), last.data), held.address)),
             # A few bits of the address tell most lines apart.
             plain.eq(~(read.wanted | read.retries) | ~(compared.same[:2].all() | compared.before | compared.latest)),

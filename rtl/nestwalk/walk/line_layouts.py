@@ -50,8 +50,8 @@ class Compared(data.StructLayout):
     """What a look-up has found at the line's place.
 
     Members: ``same``, each 8 bits of its line's number are those of the row; ``valid``, the row's line is there;
-    ``arrives``, the row's ``owner`` reads a line; ``before``, ``latest``: it is the line that was looked up in the
-    cycle before, or that missed last; ``value``, the entry.
+    ``before``, ``latest``: the line is that of the look-up before, or of the last one that missed; ``arrives``, the
+    ``owner``, of that or of the row, reads a line; ``value``, the entry.
     """
 
     def __init__(self, cfg: IommuConfig):
