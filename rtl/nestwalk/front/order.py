@@ -48,8 +48,8 @@ class ReadOrder(wiring.Component):
         Its translation is there.
     offer, offer_index, offer_blocked, take : Out, Out, Out, In
         A read whose turn it is; the offer may change as long as it is not taken.
-    answered, answered_index, gone : In
-        A blocked read has been answered, and goes. Nothing is offered while ``answered``.
+    gone, gone_index : In
+        A blocked read has been answered, and goes. Nothing is offered then.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -67,9 +67,8 @@ class ReadOrder(wiring.Component):
                 "offer_index": Out(index),
                 "offer_blocked": Out(1),
                 "take": In(1),
-                "answered": In(1),
-                "answered_index": In(index),
                 "gone": In(1),
+                "gone_index": In(index),
             }
         )
 
@@ -87,10 +86,10 @@ class ReadOrder(wiring.Component):
         heads, goes, wakes = [Signal(index, name=f"head_{n}") for n in range(2)], Signal(2), Signal(2)
         from_woken, prefer_woken = Signal(), Signal()
         m.d.comb += [
-            heads[0].eq(Mux(self.answered, self.answered_index, in_turn.o.payload.index)),
+            heads[0].eq(Mux(self.gone, self.gone_index, in_turn.o.payload.index)),
             heads[1].eq(woken.o.payload.index),
             from_woken.eq(woken.o.valid & (prefer_woken | ~in_turn.o.valid)),
-            self.offer.eq((woken.o.valid | in_turn.o.valid) & ~self.answered),
+            self.offer.eq((woken.o.valid | in_turn.o.valid) & ~self.gone),
             self.offer_index.eq(Mux(from_woken, heads[1], in_turn.o.payload.index)),
             self.offer_blocked.eq(Mux(from_woken, woken.o.payload.blocked, in_turn.o.payload.blocked)),
             goes[0].eq(self.gone | (self.take & ~from_woken & ~in_turn.o.payload.blocked)),
@@ -102,14 +101,14 @@ class ReadOrder(wiring.Component):
         with m.If(self.take):
             m.d.sync += prefer_woken.eq(~from_woken)
         went = Signal(count)  # in the last cycle
-        going_index = Mux(from_woken & ~self.answered, heads[1], heads[0])
+        going_index = Mux(from_woken & ~self.gone, heads[1], heads[0])
         m.d.sync += went.eq(one_hot(going_index, count) & replicate(goes, count))
 
         last, turn, waits = Signal(count), Signal(count), Signal(count)
         entering, begins = self._enter(m, last, went, followers, before)
 
         # Who goes wakes its follower, or gives it the turn.
-        second, follower, calls = from_woken & ~self.answered, Signal(index), Signal(2)
+        second, follower, calls = from_woken & ~self.gone, Signal(index), Signal(2)
         m.d.comb += [
             wakes.eq(Cat(goes[n] & ~last.bit_select(head, 1) for n, head in enumerate(heads))),
             calls.eq(Cat(waits.bit_select(head, 1) for head in heads) & wakes),

@@ -122,12 +122,11 @@ class Reads(wiring.Component):
             outstanding.ask.eq(blocked.ask),
             outstanding.ask_id.eq(blocked.next["id"]),
             blocked.busy.eq(outstanding.busy),
-            order.answered.eq(blocked.answered),
-            order.answered_index.eq(blocked.next.index),
-            blocked.gone.eq(blocked.answered & ~sent),  # one number is returned at a time
             order.gone.eq(blocked.gone),
+            order.gone_index.eq(blocked.next.index),
+            blocked.freed.eq(~sent),  # one number is returned at a time
         ]
-        self._number(m, sent | blocked.gone, Mux(sent, chosen.index, blocked.next.index))
+        self._number(m, sent | blocked.frees, Mux(sent, chosen.index, blocked.next.index))
         self._answer(m, blocked, outstanding)
         return m
 

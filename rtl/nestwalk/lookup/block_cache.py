@@ -164,7 +164,7 @@ class BlockCache(wiring.Component):
 
     def _elaborate_questions(self, m):
         """Choose what asks for a row next: a fill, or the next step of an invalidation."""
-        offered, filling = self.invalidations, self._filling
+        filling = self._filling
         key = Signal(self.format.key)
         m.d.comb += [key[name].eq(value) for name, value in self.format.key_of(self.fill.payload).items()]
         hashed = self.format.hashed(key)
@@ -182,7 +182,7 @@ class BlockCache(wiring.Component):
         m.d.comb += may_ask.eq(~(asked["fill"] | asked["scan"]) | issue)
 
         scan = self._elaborate_scan(m)
-        held_back = (offered.valid & scan["reached"] & ~scan["started"]) | scan["discard"]
+        held_back = (scan["due"] & ~scan["started"]) | scan["discard"]
         m.d.comb += start_fill.eq(self.fill.valid & ~filling & ~self._flushing & ~held_back & may_ask)
         m.d.comb += scan["step"].eq(scan["wanted"] & may_ask & ~start_fill)
         with m.If(start_fill):
@@ -202,7 +202,7 @@ class BlockCache(wiring.Component):
     def _elaborate_scan(self, m) -> dict:
         """Which rows an invalidation reads, one step at a time."""
         offered, index_bits = self.invalidations, self._index_bits
-        names = ("reached", "probing", "started", "wanted", "step", "discard")
+        names = ("reached", "due", "probing", "started", "wanted", "step", "discard")
         self._scan = scan = {name: Signal(name=f"scan_{name}") for name in names}
         scan["counter"] = counter = Signal(index_bits + 1)
         scan["last"] = last = Signal(index_bits + 1)
@@ -218,17 +218,15 @@ class BlockCache(wiring.Component):
             probes = Cat(plan.exceeds(bit - self._spread_bits) for bit in range(index_bits + 1))
             count = Mux(scan["probing"], probes, count)
         scan["plan"], scan["count"] = plan, count
-        m.d.sync += scan["discard"].eq(0)
+        m.d.sync += [scan["discard"].eq(0), scan["due"].eq(offered.valid & scan["reached"] & ~offered.ready)]
         with m.FSM(name="scan") as scan["states"]:
             with m.State("IDLE"):
                 m.d.sync += [counter.eq(0), last.eq(count)]
-                with m.If(offered.valid & ~self._flushing & ~self._filling):
-                    with m.If(~scan["reached"]):
-                        m.d.comb += offered.ready.eq(1)
-                    with m.Else():
-                        # Only once: later fills are not covered, and a stream of them would never let it begin.
-                        m.d.sync += scan["discard"].eq(self.fill.valid)
-                        m.next = "SCAN"
+                m.d.comb += offered.ready.eq(offered.valid & ~scan["reached"])
+                with m.If(scan["due"] & ~self._flushing & ~self._filling):
+                    # Only once: later fills are not covered, and a stream of them would never let it begin.
+                    m.d.sync += scan["discard"].eq(self.fill.valid)
+                    m.next = "SCAN"
             with m.State("SCAN"):
                 m.d.comb += [scan["started"].eq(1), scan["wanted"].eq(1)]
                 with m.If(scan["step"]):

@@ -81,9 +81,9 @@ class WaitingMisses(wiring.Component):
             self.o.payload.eq(oldest),
         ]
         # Block RAM answers late: what is asked of the oldest one is asked a cycle later.
-        there, looked_at, asked, ended = Signal(), Signal(), Signal(), Signal()
+        there, looked_at, asked, known, ended = Signal(), Signal(), Signal(), Signal(), Signal()
+        goes_on = Signal()
         merged, slot, turn = (Signal.like(oldest[name], reset_less=True) for name in ("merged", "slot", "turn"))
-        goes_on = self.active.bit_select(slot, 1) & (self.turns.bit_select(slot, 1) == turn)
         m.d.sync += [
             head.eq(head + take),
             tail.eq(tail + put),
@@ -96,9 +96,11 @@ class WaitingMisses(wiring.Component):
             slot.eq(oldest.slot),
             turn.eq(oldest.turn),
             asked.eq(looked_at & ~take),
+            goes_on.eq(self.active.bit_select(slot, 1) & (self.turns.bit_select(slot, 1) == turn)),
+            known.eq(asked & ~take),
             ended.eq(~goes_on),
         ]
-        m.d.comb += self.o.valid.eq(looked_at & (~merged | self._cached(m, asked & ended, take)))
+        m.d.comb += self.o.valid.eq(looked_at & (~merged | self._cached(m, known & ended, take)))
         return m
 
     def _cached(self, m, ended, take):
@@ -107,7 +109,8 @@ class WaitingMisses(wiring.Component):
         From then on it does not matter what becomes of the slot.
         """
         counting, ahead = Signal(), Signal.like(self.status.fills)
-        fills, filled = self.status.fills, self.status.filled
+        fills, filled = Signal.like(self.status.fills), Signal()
+        m.d.sync += [fills.eq(self.status.fills), filled.eq(self.status.filled)]
         with m.If(take):
             m.d.sync += counting.eq(0)
         with m.Elif(ended & ~counting):

@@ -10,7 +10,7 @@ from ..bus.memory import MemoryRead, MemoryReadData
 from ..bus.one_hot import one_hot
 from ..bus.queue import Queue
 from ..config import IommuConfig
-from .line_layouts import LOG2_LINE, PIECES, Arriving, Awaited, BufferedEntry, Compared, HeldRead, Row, Sought
+from .line_layouts import LOG2_LINE, PIECES, Arriving, Awaited, BufferedEntry, Compared, HeldRead, Sought
 from .line_worth import LineWorth
 
 __all__ = ["LineBuffer"]
@@ -112,9 +112,10 @@ class LineBuffer(wiring.Component):
         slots = self.cfg.walk_slots
         # What a row returns that is written in the same cycle is undefined; such a line is not valid.
         block = {"init": [], "attrs": {"no_rw_check": 1}}
-        m.submodules.tags = self._tags = memory.Memory(shape=Row(self.cfg), depth=self._lines, **block)
+        m.submodules.tags = self._tags = memory.Memory(shape=self.cfg.haw - LOG2_LINE, depth=self._lines, **block)
         self._halves = [memory.Memory(shape=64, depth=self._lines * PIECES, **block) for _ in range(2)]
         m.submodules.lower, m.submodules.upper = self._halves
+        m.submodules.owners = self._owners = memory.Memory(shape=range(slots), depth=self._lines, init=[])
         self._valid = Signal(self._lines)
         self._arriving, self._stale, self._under_way = Signal(slots), Signal(slots), Signal(slots)
         # The latest read that missed, and whether it takes a place, one cycle later.
@@ -184,9 +185,9 @@ class LineBuffer(wiring.Component):
         ]
         # The output registers of the RAM are registers of ours: so the tools heed ``no_rw_check``.
         tag_port, ports = self._tags.read_port(domain="comb"), [half.read_port(domain="comb") for half in self._halves]
-        self._row, self._pieces = Signal(Row(self.cfg), reset_less=True), []
+        self._tag, self._pieces = Signal(self.cfg.haw - LOG2_LINE, reset_less=True), []
         m.d.comb += tag_port.addr.eq(index)
-        m.d.sync += self._row.eq(tag_port.data)
+        m.d.sync += self._tag.eq(tag_port.data)
         for port, name in zip(ports, ("lower", "upper"), strict=True):
             piece = Signal(64, name=name, reset_less=True)
             self._pieces.append(piece)
@@ -198,15 +199,19 @@ class LineBuffer(wiring.Component):
 
     def _compare(self, m: Module):
         """Beside the walk's decision: keep its read, and what the line that was looked up is."""
-        cfg, row, line = self.cfg, self._row, self._address[LOG2_LINE - 3 :]
-        asker, of_line, retries, latest = Signal(range(cfg.walk_slots)), Signal(), Signal(), Signal()
+        cfg, tag, line = self.cfg, self._tag, self._address[LOG2_LINE - 3 :]
+        asker, retries, before, latest = Signal(range(cfg.walk_slots)), Signal(), Signal(), Signal()
+        owner = self._owners.read_port(domain="comb")
         last = self._last.write_port()
         read, sought, compared, miss = self._read, self._sought, self._compared, self._miss
         m.d.comb += [
             # What the walk reads now comes first.
             retries.eq(self._retries & ~self.read.valid),
             asker.eq(Mux(retries, self._offered_slot, self.read.payload.id)),
-            of_line.eq(retries | (self.wanted & (self.ahead | self._worth.brings))),
+            owner.addr.eq(self._place),
+            before.eq((sought.line == line) & (sought.place == self._place)),
+            # The row of the place that was taken last may have been read too early.
+            latest.eq((miss.line == line) & (miss.place == self._place)),
             self.read.ready.eq(1),
             last.addr.eq(self.read.payload.id),
             last.data.eq(self._address),
@@ -218,19 +223,19 @@ class LineBuffer(wiring.Component):
             read.wanted.eq(self.read.valid & self.wanted),
             read.again.eq(self.again & ~retries),
             read.read.eq(self.read.payload),
-            read.read.line.eq(of_line),
+            read.plain.eq(~(self.wanted | retries)),
+            read.whole.eq(retries | self.ahead | self._worth.brings),
             sought.slot.eq(asker),
             sought.place.eq(self._place),
             sought.first.eq(self._address[1:3]),
             sought.line.eq(line),
-            compared.same.eq(Cat((row.tag[bit:][:8] == line[bit:][:8]) for bit in range(0, len(line), 8))),
+            compared.same.eq(Cat((tag[bit:][:8] == line[bit:][:8]) for bit in range(0, len(line), 8))),
             compared.valid.eq(self._valid.bit_select(self._place, 1)),
-            compared.before.eq((sought.line == line) & (sought.place == self._place)),
-            # The row of the place that was taken last may have been read too early.
-            latest.eq((miss.line == line) & (miss.place == self._place)),
+            compared.before.eq(before),
+            compared.new.eq(~before & ~latest),
             compared.latest.eq(latest),
-            compared.owner.eq(Mux(latest, miss.slot, row.owner)),
-            compared.arrives.eq(Mux(latest, self._missed | self._reads_line(miss.slot), self._reads_line(row.owner))),
+            compared.owner.eq(Mux(latest, miss.slot, owner.data)),
+            compared.arrives.eq(Mux(latest, self._missed | self._reads_line(miss.slot), self._reads_line(owner.data))),
             compared.value.eq(Mux(self._address[0], *reversed(self._pieces))),
         ]
         with m.If(retries):
@@ -245,10 +250,11 @@ class LineBuffer(wiring.Component):
         read, compared = self._read, self._compared
         held, hit = Signal(), Signal(BufferedEntry(self.cfg), reset_less=True)
         # What is taken in this cycle makes room in the next: that is known late.
-        self._there, room = Signal(), ~held
+        self._there, self._of_line, room = Signal(), Signal(), ~held
         asks = read.wanted | read.retries
         m.d.comb += [
             self.looked_up.eq(read.wanted),
+            self._of_line.eq(read.whole & ~read.plain),
             self._there.eq(compared.same.all() & compared.valid),
             self.found.eq(asks & self._there & room),
             self._retry_ends.eq(read.retries & (room | ~self._there)),
@@ -285,20 +291,21 @@ class LineBuffer(wiring.Component):
         """To memory goes what is no hit and waits for no line: at once if that is plain to see."""
         cfg, read, compared = self.cfg, self._read, self._compared
         m.submodules.queue = queue = Queue(MemoryRead(cfg), cfg.walk_slots)
-        last, held, plain, lost = self._last.read_port(domain="comb"), read.read, Signal(), Signal()
+        last, held, direct, lost = self._last.read_port(domain="comb"), read.read, Signal(), Signal()
         enters = queue.i.payload
         m.d.comb += [
             last.addr.eq(held.id),
             enters.eq(held),
-            enters.size.eq(Mux(held.line, LOG2_LINE, held.size)),
+            enters.line.eq(self._of_line),
+            enters.size.eq(Mux(self._of_line, LOG2_LINE, held.size)),
             enters.address.eq(Mux(read.again, Cat(C(0, 3), last.data), held.address)),
             # A few bits of the address tell most lines apart.
-            plain.eq(~(read.wanted | read.retries) | ~(compared.same[:2].all() | compared.before | compared.latest)),
+            direct.eq(read.valid & (read.plain | (compared.new & ~compared.same[:2].all()))),
             lost.eq(self.found | self.waited | (read.retries & ~self._retry_ends)),
-            self.request.valid.eq(queue.o.valid | (read.valid & plain)),
+            self.request.valid.eq(queue.o.valid | direct),
             self.request.payload.eq(Mux(queue.o.valid, Value.cast(queue.o.payload), Value.cast(enters))),
             queue.o.ready.eq(self.request.ready),
-            queue.i.valid.eq(read.valid & ~lost & ~(plain & ~queue.o.valid & self.request.ready)),
+            queue.i.valid.eq(read.valid & ~lost & ~(direct & ~queue.o.valid & self.request.ready)),
         ]
 
     def _take_place(self, m: Module):
@@ -307,11 +314,10 @@ class LineBuffer(wiring.Component):
         slots = range(cfg.walk_slots)
         read, miss, takes, evicts = self._read, self._miss, self._takes, Signal()
         was_valid, took = Signal(), Signal(2)
-        m.submodules.owners = owners = memory.Memory(shape=slots, depth=self._lines, init=[])
         m.submodules.places = places = memory.Memory(shape=self._index_bits + 2, depth=cfg.walk_slots, init=[])
-        owner, owns, starts = owners.read_port(domain="comb"), owners.write_port(), places.write_port()
+        owner, owns, starts = self._owners.read_port(domain="comb"), self._owners.write_port(), places.write_port()
         tag = self._tags.write_port()
-        misses = (read.wanted | self._retry_ends) & ~self.found & ~self.waited & read.read.line
+        misses = (read.wanted | self._retry_ends) & ~self.found & ~self.waited & read.whole
         m.d.sync += [self._missed.eq(misses), was_valid.eq(self._compared.valid), took.eq(Cat(takes, took))]
         with m.If(misses):
             m.d.sync += miss.eq(self._sought)
@@ -323,8 +329,7 @@ class LineBuffer(wiring.Component):
             owns.addr.eq(miss.place),
             owns.data.eq(miss.slot),
             tag.addr.eq(miss.place),
-            tag.data.tag.eq(miss.line),
-            tag.data.owner.eq(miss.slot),
+            tag.data.eq(miss.line),
             starts.addr.eq(miss.slot),
             starts.data.eq(Cat(miss.first, miss.place)),
             *(port.en.eq(takes) for port in (owns, tag, starts)),

@@ -6,7 +6,7 @@ from amaranth.utils import exact_log2
 from ..bus.memory import MemoryRead
 from ..config import IommuConfig
 
-__all__ = ["LOG2_LINE", "PIECES", "Arriving", "Awaited", "BufferedEntry", "Compared", "HeldRead", "Row", "Sought"]
+__all__ = ["LOG2_LINE", "PIECES", "Arriving", "Awaited", "BufferedEntry", "Compared", "HeldRead", "Sought"]
 
 PIECES = 4
 """16-byte pieces of a line."""
@@ -24,12 +24,14 @@ class BufferedEntry(data.StructLayout):
 class HeldRead(data.StructLayout):
     """A read in the cycle in which hit or miss is decided.
 
-    Members: ``wanted``, it is looked up for a walk; ``retries``, it has waited for a line; ``again``, its address is
-    that of the slot's last entry from a line.
+    Members: ``wanted``, it is looked up for a walk; ``retries``, it has waited for a line; ``plain``, it is not looked
+    up; ``whole``, its line comes with it if it is not found; ``again``, its address is that of the slot's last entry
+    from a line.
     """
 
     def __init__(self, cfg: IommuConfig):
-        super().__init__({"valid": 1, "wanted": 1, "retries": 1, "again": 1, "read": MemoryRead(cfg)})
+        flags = dict.fromkeys(("valid", "wanted", "retries", "plain", "whole", "again"), 1)
+        super().__init__(flags | {"read": MemoryRead(cfg)})
 
 
 class Sought(data.StructLayout):
@@ -51,7 +53,7 @@ class Compared(data.StructLayout):
 
     Members: ``same``, each 8 bits of its line's number are those of the row; ``valid``, the row's line is there;
     ``before``, ``latest``: the line is that of the look-up before, or of the last one that missed; ``arrives``, the
-    ``owner``, of that or of the row, reads a line; ``value``, the entry.
+    ``owner``, of that or of the row, reads a line; ``new``, it is neither; ``value``, the entry.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -63,16 +65,10 @@ class Compared(data.StructLayout):
                 "owner": range(cfg.walk_slots),
                 "before": 1,
                 "latest": 1,
+                "new": 1,
                 "value": 64,
             }
         )
-
-
-class Row(data.StructLayout):
-    """Which line a place is for, and the slot that reads it, or has read it."""
-
-    def __init__(self, cfg: IommuConfig):
-        super().__init__({"tag": cfg.haw - LOG2_LINE, "owner": range(cfg.walk_slots)})
 
 
 class Awaited(data.StructLayout):
