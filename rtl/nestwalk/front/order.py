@@ -76,8 +76,8 @@ class ReadOrder(wiring.Component):
         m = Module()
         index, count = index_shape(self._cfg), self._cfg.dma_translations
         ready = ReadyRead(self._cfg)
-        m.submodules.in_turn = in_turn = Queue(ready, count, registered=True)
-        m.submodules.woken = woken = Queue(ready, count, registered=True)
+        m.submodules.in_turn = in_turn = Queue(ready, count, registered=True, refuses=False)
+        m.submodules.woken = woken = Queue(ready, count, registered=True, refuses=False)
         m.submodules.blocked = blocked = Table(self._cfg, 1)
         m.submodules.followers = followers = Table(self._cfg, index, readers=2)
         m.submodules.before = before = Table(self._cfg, index)

@@ -129,7 +129,7 @@ class InvalidationQueue(wiring.Component):
         error = Signal(InvalidationError)
         action = Signal(Action)
         interrupted = Signal()  # software stopped the queue since it last halted
-        execute, is_wait = Signal(), Signal()
+        execute, executes, is_wait = Signal(), Signal(), Signal()  # ``executes`` one cycle later
         self._verify_registers(m, misprogrammed)
         m.submodules.executed = executed = Queue(_Executed, COMPLETING)
         completing = executed.level != 0
@@ -142,8 +142,9 @@ class InvalidationQueue(wiring.Component):
 
         m.d.comb += [
             fetch.permit.eq(control.enable & ~control.stopped & (misprogrammed == InvalidationError.NONE)),
-            fetch.descriptors.ready.eq(execute),
+            fetch.descriptors.ready.eq(executes),
         ]
+        m.d.sync += executes.eq(execute)
         with m.If(~control.enable | control.stopped):
             m.d.sync += interrupted.eq(1)
 
@@ -169,7 +170,7 @@ class InvalidationQueue(wiring.Component):
                         with m.If(~interrupted):
                             m.d.comb += report(misprogrammed)
                         m.next = "HALT"
-                with m.Elif(fetch.descriptors.valid & executed.i.ready):
+                with m.Elif(fetch.descriptors.valid & executed.i.ready & ~executes):
                     m.next = "DISPATCH"
 
             with m.State("DISPATCH"):

@@ -130,7 +130,8 @@ class PasidFormat(CacheFormat):
         self.pattern = data.StructLayout(SOURCE_PATTERN | tags | conditions)
 
     def key_of(self, entry):
-        return {"source_id": entry.source_id, "pasid_valid": entry.pasid_valid, "pasid": entry.space.pasid}
+        gated = entry.space.pasid & entry.pasid_valid.replicate(20)
+        return {"source_id": entry.source_id, "pasid_valid": entry.pasid_valid, "pasid": gated}
 
     def key_terms(self, entry, key):
         return [
@@ -140,7 +141,7 @@ class PasidFormat(CacheFormat):
         ]
 
     def hashed(self, key):
-        return Cat(key.pasid & key.pasid_valid.replicate(20), key.pasid_valid)
+        return Cat(key.pasid, key.pasid_valid)
 
     def spread(self, key, bits):
         return fold(key.source_id, bits)

@@ -92,6 +92,8 @@ class LookupPipeline(wiring.Component):
         Of the walker; only with ``cfg.waiting_misses``.
     response : Out(stream of TranslationResponse)
         Answers to hits.
+    responds : Out(1)
+        Known earlier in the cycle: there may be one.
     miss : Out(stream of Miss)
     iotlb_fill, pasid_fill : In(stream)
         Entries to cache; ``structure_fill`` and ``context_fill`` too, unless ``cfg`` leaves those caches out.
@@ -122,6 +124,7 @@ class LookupPipeline(wiring.Component):
                 "request": In(stream.Signature(TranslationRequest(cfg))),
                 "root_pointer": In(RootPointer(cfg)),
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
+                "responds": Out(1),
                 "miss": Out(stream.Signature(Miss(cfg))),
                 **({"status": In(WalkStatus(cfg))} if cfg.waiting_misses else {}),
                 "iotlb_fill": In(stream.Signature(IotlbFill(cfg))),
@@ -147,7 +150,7 @@ class LookupPipeline(wiring.Component):
         if self.cfg.partitioning:
             m.d.comb += spaces.partitions.eq(self.sharing.ways)
         m.submodules.misses = misses = MissQueue(self.cfg, self.DEPTH)
-        m.submodules.hits = hits = BypassQueue(_Answer(self.cfg), self.DEPTH)
+        m.submodules.hits = hits = BypassQueue(_Answer(self.cfg), self.DEPTH, refuses=False)
         m.submodules.generations = self._generations = Generations(most=2 * self.DEPTH + 7, exits=2)
         wiring.connect(m, wiring.flipped(self.iotlb_fill), iotlb.fill)
         wiring.connect(m, wiring.flipped(self.pasid_fill), spaces.fill)
@@ -206,6 +209,7 @@ class LookupPipeline(wiring.Component):
                 counted = valid[-1] & ~last.again & ~last.must_walk & ~bypass
                 self._watch(m, reentry, counted, missed, valid[-1] & last.prefetch & hit, last.request)
 
+        m.d.comb += self.responds.eq(valid[-1] | (hits.level != 0))
         self._answer(m, hits, valid[-1] & hit & answered, last, bypass)
         m.submodules.replaced = replaced = ReplacedRoot(self.cfg, self.DEPTH)
         m.d.comb += [
@@ -350,13 +354,18 @@ class LookupPipeline(wiring.Component):
         room = Signal()
         m.d.comb += room.eq(hits.level <= most)
         entered, accepted = Signal(), Signal(_Flight(self.cfg))
-        request = self.request.payload
+        request, offered = Signal(TranslationRequest(self.cfg)), self.request.payload
+        # From here on a PASID is 0 without ``pasid_valid``; of what enters again it is so already.
+        pasid = offered.pasid & offered.pasid_valid.replicate(len(offered.pasid))
         if reentry is None:
             m.d.sync += self.request.ready.eq(room & (misses.level <= most))
-            m.d.comb += entered.eq(self.request.valid & self.request.ready)
+            m.d.comb += [
+                entered.eq(self.request.valid & self.request.ready),
+                request.eq(offered),
+                request.pasid.eq(pasid),
+            ]
         else:
             turn, other = Signal(), Signal(Entrant(self.cfg))
-            request = Signal(TranslationRequest(self.cfg))
             wanted = reentry.o.valid & ~turn
             m.d.sync += [
                 turn.eq(room & wanted),
@@ -368,7 +377,8 @@ class LookupPipeline(wiring.Component):
                 reentry.o.ready.eq(turn),
                 other.eq(reentry.o.payload),
                 entered.eq(turn | (self.request.valid & self.request.ready)),
-                request.eq(Mux(turn, other.request.as_value(), self.request.payload.as_value())),
+                request.eq(Mux(turn, other.request.as_value(), offered.as_value())),
+                request.pasid.eq(Mux(turn, other.request.pasid, pasid)),
                 accepted.again.eq(turn),
                 accepted.merged.eq(turn & other.merged),
             ]
@@ -419,8 +429,8 @@ def _written(events: data.View, name: str, filled: Value, evicted: Value) -> lis
 
 
 def _tags(request: data.View) -> tuple[Value, Value, Value]:
-    """Source id, whether a PASID counts, and the PASID if it does, else 0."""
-    return request.source_id, request.pasid_valid, request.pasid & request.pasid_valid.replicate(len(request.pasid))
+    """Source id, whether a PASID counts, and the PASID."""
+    return request.source_id, request.pasid_valid, request.pasid
 
 
 class _Answer(data.StructLayout):

@@ -69,7 +69,8 @@ class RequesterFormat(CacheFormat):
         self.pattern = data.StructLayout(members | {"page_of_first_stage": 1, "first_stage_only": 1})
 
     def key_of(self, entry):
-        return {name: entry[name] for name in ("source_id", "pasid_valid", "pasid", "page")}
+        gated = entry.pasid & entry.pasid_valid.replicate(len(entry.pasid))
+        return {name: entry[name] for name in ("source_id", "pasid_valid", "page")} | {"pasid": gated}
 
     def key_terms(self, entry, key):
         return [
@@ -80,7 +81,7 @@ class RequesterFormat(CacheFormat):
         ]
 
     def hashed(self, key):
-        return Cat(key.page, key.pasid & key.pasid_valid.replicate(len(key.pasid)), key.pasid_valid)
+        return Cat(key.page, key.pasid, key.pasid_valid)
 
     def spread(self, key, bits):
         return fold(key.source_id, bits)

@@ -100,7 +100,9 @@ class WaitingMisses(wiring.Component):
             known.eq(asked & ~take),
             ended.eq(~goes_on),
         ]
-        m.d.comb += self.o.valid.eq(looked_at & (~merged | self._cached(m, known & ended, take)))
+        cached = Signal()
+        m.d.sync += cached.eq(self._cached(m, known & ended, take) & ~take)
+        m.d.comb += self.o.valid.eq(looked_at & (~merged | cached))
         return m
 
     def _cached(self, m, ended, take):

@@ -119,7 +119,7 @@ class LineBuffer(wiring.Component):
         self._valid = Signal(self._lines)
         self._arriving, self._stale, self._under_way = Signal(slots), Signal(slots), Signal(slots)
         # The latest read that missed, and whether it takes a place, one cycle later.
-        self._missed, self._takes = Signal(), Signal()
+        self._missed, self._takes, self._took = Signal(), Signal(), Signal(2)
         self._miss = Signal(Sought(self.cfg), reset_less=True)
         # A look-up, one cycle after comparing.
         self._read, self._sought = Signal(HeldRead(self.cfg)), Signal(Sought(self.cfg), reset_less=True)
@@ -188,6 +188,8 @@ class LineBuffer(wiring.Component):
         self._tag, self._pieces = Signal(self.cfg.haw - LOG2_LINE, reset_less=True), []
         m.d.comb += tag_port.addr.eq(index)
         m.d.sync += self._tag.eq(tag_port.data)
+        self._reading = Signal.like(self._under_way)
+        m.d.sync += self._reading.eq(self._under_way & ~self._stale)
         for port, name in zip(ports, ("lower", "upper"), strict=True):
             piece = Signal(64, name=name, reset_less=True)
             self._pieces.append(piece)
@@ -235,15 +237,17 @@ class LineBuffer(wiring.Component):
             compared.new.eq(~before & ~latest),
             compared.latest.eq(latest),
             compared.owner.eq(Mux(latest, miss.slot, owner.data)),
-            compared.arrives.eq(Mux(latest, self._missed | self._reads_line(miss.slot), self._reads_line(owner.data))),
+            compared.arrives.eq(
+                Mux(latest, self._missed | self._took[0] | self._reads_line(miss.slot), self._reads_line(owner.data))
+            ),
             compared.value.eq(Mux(self._address[0], *reversed(self._pieces))),
         ]
         with m.If(retries):
             m.d.sync += [read.read.id.eq(self._offered_slot), read.read.address.eq(Cat(C(0, 3), self._address))]
 
     def _reads_line(self, slot: Value) -> Value:
-        """Whether ``slot`` reads a line that will be valid."""
-        return self._under_way.bit_select(slot, 1) & ~self._stale.bit_select(slot, 1)
+        """Whether ``slot`` read a line a cycle ago that will be valid."""
+        return self._reading.bit_select(slot, 1)
 
     def _decide(self, m: Module):
         """One cycle after comparing: a hit is kept until the walk takes it."""
@@ -290,7 +294,7 @@ class LineBuffer(wiring.Component):
     def _send(self, m: Module):
         """To memory goes what is no hit and waits for no line: at once if that is plain to see."""
         cfg, read, compared = self.cfg, self._read, self._compared
-        m.submodules.queue = queue = Queue(MemoryRead(cfg), cfg.walk_slots)
+        m.submodules.queue = queue = Queue(MemoryRead(cfg), cfg.walk_slots, refuses=False)
         last, held, direct, lost = self._last.read_port(domain="comb"), read.read, Signal(), Signal()
         enters = queue.i.payload
         m.d.comb += [
@@ -313,16 +317,21 @@ class LineBuffer(wiring.Component):
         cfg = self.cfg
         slots = range(cfg.walk_slots)
         read, miss, takes, evicts = self._read, self._miss, self._takes, Signal()
-        was_valid, took = Signal(), Signal(2)
+        was_valid, took = Signal(), self._took
         m.submodules.places = places = memory.Memory(shape=self._index_bits + 2, depth=cfg.walk_slots, init=[])
         owner, owns, starts = self._owners.read_port(domain="comb"), self._owners.write_port(), places.write_port()
         tag = self._tags.write_port()
         misses = (read.wanted | self._retry_ends) & ~self.found & ~self.waited & read.whole
-        m.d.sync += [self._missed.eq(misses), was_valid.eq(self._compared.valid), took.eq(Cat(takes, took))]
+        keeps = ~(self._arriving | self.overtaken).bit_select(self._sought.slot, 1)
+        m.d.sync += [
+            self._missed.eq(misses),
+            takes.eq(misses & keeps),
+            was_valid.eq(self._compared.valid),
+            took.eq(Cat(takes, took)),
+        ]
         with m.If(misses):
             m.d.sync += miss.eq(self._sought)
         m.d.comb += [
-            takes.eq(self._missed & ~(self._arriving | self.overtaken).bit_select(miss.slot, 1)),
             # A place taken since the comparison was valid until then.
             evicts.eq(takes & (~was_valid | took.any())),
             owner.addr.eq(miss.place),
@@ -385,17 +394,17 @@ class LineBuffer(wiring.Component):
                 write.data.eq(piece.data.word_select(number_of_half, 64)),
                 write.en.eq(of_line & fresh & ~early),
             ]
-        self._complete(m, of_line & piece.last & fresh & ~failed, slot, place)
+        self._complete(m, of_line & piece.last, fresh & ~failed, slot, place)
 
-    def _complete(self, m: Module, ends: Value, slot: Value, place: Value):
+    def _complete(self, m: Module, ends: Value, whole: Value, slot: Value, place: Value):
         """A cycle later, when a look-up that is compared has read the last piece too."""
-        ended, whose = Signal(), Signal(range(self.cfg.walk_slots), reset_less=True)
+        ended, is_whole, whose = Signal(), Signal(), Signal(range(self.cfg.walk_slots), reset_less=True)
         filled_place = Signal(self._index_bits, reset_less=True)
-        m.d.sync += [ended.eq(ends), whose.eq(slot), filled_place.eq(place)]
+        m.d.sync += [ended.eq(ends), is_whole.eq(whole), whose.eq(slot), filled_place.eq(place)]
         # One line changes at a time: one that ends as another's place is taken is not kept.
         changes, place = Signal(), Signal(self._index_bits)
         m.d.comb += [
-            self.filled.eq(ended & ~self._stale.bit_select(whose, 1) & ~self._takes & ~self.flush),
+            self.filled.eq(ended & is_whole & ~self._stale.bit_select(whose, 1) & ~self._takes & ~self.flush),
             changes.eq(self._takes | self.filled),
             place.eq(Mux(self._takes, self._miss.place, filled_place)),
         ]

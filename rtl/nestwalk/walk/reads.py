@@ -102,7 +102,7 @@ class WalkReads(wiring.Component):
         if cfg.line_buffer_lines:
             reads, again, shown = self._with_lines(m)
         else:
-            m.submodules.reads = queue = Queue(MemoryRead(cfg), cfg.walk_slots)
+            m.submodules.reads = queue = Queue(MemoryRead(cfg), cfg.walk_slots, refuses=False)
             wiring.connect(m, queue.o, wiring.flipped(self.read.request))
             reads, again, shown = queue.i, C(0), C(1)
         self._sort(m, structures, shown)

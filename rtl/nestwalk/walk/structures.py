@@ -72,7 +72,7 @@ class StructureReader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         cfg = self.cfg
-        m.submodules.expected = expected = Queue(ExpectedStructure(cfg), cfg.walk_slots)
+        m.submodules.expected = expected = Queue(ExpectedStructure(cfg), cfg.walk_slots, refuses=False)
         wiring.connect(m, wiring.flipped(self.expected), expected.i)
 
         piece = self.data.payload.data

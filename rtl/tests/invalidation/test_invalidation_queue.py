@@ -417,4 +417,4 @@ def test_latency_of_an_invalidation_and_a_wait(latency, rng):
             cycles.append(bench.memory.cycle - started)
 
     bench.run(software)
-    assert set(cycles) == {2 * latency + 16}
+    assert set(cycles) == {2 * latency + 17}
