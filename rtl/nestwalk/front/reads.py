@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..bus.bypass_queue import BypassQueue
 from ..bus.generations import Leave
 from ..bus.queue import Queue
 from ..config import IommuConfig
@@ -29,7 +30,7 @@ class Reads(wiring.Component):
         beat (R of dma) <-- Queue <-- alternating --'---------------- out_beat (R of out)
 
     Reads of one id go out and are answered in the order in which they came, those of different ids as their
-    translations come. ``out_burst`` follows ``translation`` by two cycles and ``beat`` follows ``out_beat`` by one.
+    translations come. ``out_burst`` follows ``translation`` by one cycle and ``beat`` follows ``out_beat`` by one.
     The data of a blocked read are zeros, so that nobody sees what belongs to others.
 
     Parameters
@@ -94,7 +95,7 @@ class Reads(wiring.Component):
         ]
 
         # The read that goes out, or is answered here.
-        m.submodules.queue = queue = Queue(ReadyRead(cfg), 2)
+        m.submodules.queue = queue = BypassQueue(ReadyRead(cfg), 2)
         chosen, burst, sent = queue.o.payload, bursts.word[0], Signal()
         m.d.comb += [
             bursts.index[0].eq(chosen.index),

@@ -180,7 +180,7 @@ class EntryUpdate(wiring.Component):
 
     def _wait(self, m: Module) -> data.View:
         """Queue the requests; returns the one that is worked on."""
-        m.submodules.queue = self._queue = queue = Queue(_Waiting(self._cfg), self._cfg.walk_slots, refuses=False)
+        m.submodules.queue = self._queue = queue = Queue(_Waiting(self._cfg), self._cfg.walk_slots)
         came, kept = self.request.p, queue.i.p
         self._request = request = Signal(UpdateRequest(self._cfg))
         m.d.comb += [
