@@ -1,6 +1,6 @@
 """Writes of the ``dma`` port, from the acceptance of their address to their response."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -117,28 +117,43 @@ class Writes(wiring.Component):
 
     def _accept(self, m: Module, dealt_with: Signal):
         """A ring of places; returns the oldest write's, and whether that is translated, and blocked."""
-        cfg, count = self._cfg, self._cfg.dma_translations
-        m.submodules.blocked = blocked = Table(cfg, 1)
+        cfg, count, translation = self._cfg, self._cfg.dma_translations, self.translation
+        m.submodules.blocked = blocked = Table(cfg, 1, readers=2)
         oldest, arrived = Signal(index_shape(cfg)), Signal(count)
+        second = Signal.like(oldest)
         used = Signal(range(count + 1))
         m.d.sync += used.eq(used + self.accept - dealt_with)
         m.d.comb += [
             self.room.eq(used != count),
-            blocked.write.eq(self.translation.valid),
-            blocked.write_index.eq(self.translation.index),
-            blocked.value.eq(~self.translation.granted),
-            blocked.index[0].eq(oldest),
+            second.eq(oldest + 1),
+            blocked.write.eq(translation.valid),
+            blocked.write_index.eq(translation.index),
+            blocked.value.eq(~translation.granted),
+        ]
+        # What is true of either is known before it is known whether the oldest one goes.
+        there, is_blocked = Signal(2), Signal(2)
+        for n, place in enumerate((oldest, second)):
+            now = translation.valid & (translation.index == place)
+            m.d.comb += [
+                blocked.index[n].eq(place),
+                there[n].eq(arrived.bit_select(place, 1) | now),
+                is_blocked[n].eq(Mux(now, ~translation.granted, blocked.word[n])),
+            ]
+        offers, offers_blocked = Signal(), Signal()
+        m.d.sync += [
+            offers.eq(Mux(dealt_with, there[1], there[0])),
+            offers_blocked.eq(Mux(dealt_with, is_blocked[1], is_blocked[0])),
         ]
         with m.If(self.accept):
             m.d.sync += self.index.eq(self.index + 1)
         with m.If(dealt_with):
-            m.d.sync += oldest.eq(oldest + 1)
+            m.d.sync += oldest.eq(second)
         for n in range(count):
             with m.If(self.translation.valid & (self.translation.index == n)):
                 m.d.sync += arrived[n].eq(1)
             with m.Elif(dealt_with & (oldest == n)):
                 m.d.sync += arrived[n].eq(0)
-        return oldest, arrived.bit_select(oldest, 1), blocked.word[0]
+        return oldest, offers, offers_blocked
 
     def _pass(self, m: Module, granted):
         """Pass data as they come, as many bursts as are granted: AXI lets nobody wait for AWREADY with WVALID."""
