@@ -12,7 +12,6 @@ from .expectations import expected_record
 
 __all__ = [
     "CPW",
-    "FAULT_RECORDS",
     "FSTS",
     "GCMD",
     "GSTS",
@@ -30,7 +29,6 @@ __all__ = [
 
 GCMD, GSTS, RTADDR, CCMD, FSTS, FECTL = 0x18, 0x1C, 0x20, 0x28, 0x34, 0x38
 IQH, IQT, IQA, ICS, IECTL, IQERCD, IVA, IOTLB = 0x80, 0x88, 0x90, 0x9C, 0xA0, 0xB0, 0xF0, 0xF8
-FAULT_RECORDS = 0x220
 IMPCTL, CPW = 0xC08, 0xC10
 
 ALL = 0xFFFF_FFFF
@@ -79,7 +77,7 @@ class _Event:
         control, data, low, high = (self._model.stored[self._offset + 4 * word] for word in range(4))
         if self.pending and not control & IM:
             self.pending = False
-            self._model.messages.append((high << 32 | low, data))
+            self._model.messages.append(((high << 32 | low) & (1 << self._model.config.haw) - 1, data))
 
 
 class RegisterModel:
@@ -98,13 +96,14 @@ class RegisterModel:
     memory : Memory
         Where the invalidation queue lies and statuses go; changed as the unit changes it.
 
-    ``messages`` are the event messages so far: address and data.
+    ``messages`` are the event messages so far: address and data. ``fault_records`` is where CAP.FRO has the first
+    record.
     """
 
     def __init__(
         self, config: ModelConfig, records: int, constants: dict[int, int], own: dict[int, int], memory: Memory
     ):
-        self._config, self._memory = config, memory
+        self.config, self._memory = config, memory
         halves = ((offset, value, half) for offset, value in constants.items() for half in (0, 1))
         self._constants = {offset + 4 * half: value >> 32 * half & ALL for offset, value, half in halves}
         self._writable = STORED | own
@@ -113,6 +112,7 @@ class RegisterModel:
         if own.get(IMPCTL, 0) & 1:
             self.stored[IMPCTL] = 1
         self._records = [0] * records
+        self.fault_records = 16 * (constants[0x08] >> 24 & 0x3FF)
         self._next_record = self._first_record = 0
         self._status = self._completed = self._head = self._error_code = self._command = 0
         self._root_set = False
@@ -143,7 +143,7 @@ class RegisterModel:
 
     def request(self, request: Request) -> None:
         """A device asks; its fault is recorded (§1.8.1)."""
-        result = translate(self._memory, self.state, self._config, request)
+        result = translate(self._memory, self.state, self.config, request)
         record = expected_record(request, result)
         if record is None or self._status & PFO:
             return
@@ -176,7 +176,7 @@ class RegisterModel:
     def _dword(self, place: int) -> int:
         if place in self._constants:
             return self._constants[place]
-        record, word = divmod(place - FAULT_RECORDS, 16)
+        record, word = divmod(place - self.fault_records, 16)
         if 0 <= record < len(self._records):
             return self._records[record] >> 8 * word & ALL
         special = {
@@ -191,7 +191,7 @@ class RegisterModel:
         return special[place] if place in special else self.stored.get(place, 0)
 
     def _undefined(self, place: int) -> int:
-        record, word = divmod(place - FAULT_RECORDS, 16)
+        record, word = divmod(place - self.fault_records, 16)
         if 0 <= record < len(self._records) and not self._records[record] & F:
             return ALL >> (word == 12)
         valid = {FSTS: (self._pending, 0xFF00), IQERCD: (self._status & IQE, 0xF)}
@@ -206,7 +206,7 @@ class RegisterModel:
             self._status &= ~dword
         elif place == ICS:
             self._completed &= ~dword
-        record, word = divmod(place - FAULT_RECORDS, 16)
+        record, word = divmod(place - self.fault_records, 16)
         if 0 <= record < len(self._records) and word == 12 and dword >> 31:
             self._records[record] &= ~F
 
@@ -215,7 +215,7 @@ class RegisterModel:
         if command & SRTP:
             root_table = self.stored[RTADDR + 4] << 32 | self.stored[RTADDR]
             self.state = UnitState(
-                self.state.translation_enabled, root_table & (1 << self._config.haw) - 0x1000, root_table >> 10 & 3
+                self.state.translation_enabled, root_table & (1 << self.config.haw) - 0x1000, root_table >> 10 & 3
             )
             self._root_set = True
         if not command & TE:
@@ -258,7 +258,7 @@ class RegisterModel:
         wide, tail = self._step == 2, self.stored[IQT] >> 4
         if self.state.ttm == 2:
             return INVALID_MODE
-        if (wide and not self._config.scalable_mode) or (not wide and self.state.ttm != 0):
+        if (wide and not self.config.scalable_mode) or (not wide and self.state.ttm != 0):
             return INVALID_WIDTH
         if wide and tail & 1:
             return TAIL_ALIGNMENT
@@ -267,7 +267,7 @@ class RegisterModel:
     def _execute(self) -> int:
         """One descriptor; IQEI, or 0."""
         base = self.stored[IQA + 4] << 32 | self.stored[IQA] & ~0xFFF
-        place = (base + 16 * self._head) & (1 << self._config.haw) - 1
+        place = (base + 16 * self._head) & (1 << self.config.haw) - 1
         try:
             content = self._memory.read(place, 16 * self._step)
         except AccessError:
@@ -275,11 +275,11 @@ class RegisterModel:
         value = int.from_bytes(content, "little")
         if value & 0xE0F != 5:
             return INVALID_TYPE
-        if value & ~(0xFFFF_FFFF_FFFF_FFFC << 64 | 0xFFFF_FFFF_0000_007F | self._config.page_requests << 7):
+        if value & ~(0xFFFF_FFFF_FFFF_FFFC << 64 | 0xFFFF_FFFF_0000_007F | self.config.page_requests << 7):
             return RESERVED_FIELD
         if value & 1 << 5:
             with suppress(AccessError):  # nobody is left to be told
-                self._memory.write(value >> 64 & (1 << self._config.haw) - 1, (value >> 32 & ALL).to_bytes(4, "little"))
+                self._memory.write(value >> 64 & (1 << self.config.haw) - 1, (value >> 32 & ALL).to_bytes(4, "little"))
         if value & 1 << 4:
             self._completed = 1
         return 0

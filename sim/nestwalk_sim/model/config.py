@@ -76,6 +76,12 @@ class ModelConfig:
         """Bits of a second-stage input address, min(MGAW, AGAW) (§2.9)."""
         return min(self.mgaw, _AGAW[levels])
 
+    @cached_property
+    def fault_address(self) -> int:
+        """Bits of FI in a fault record: those of a page in the largest address width announced (§1.8)."""
+        widths = [_AGAW[5 if self.first_stage_5_level else 4]] * self.first_stage
+        return (1 << max(*widths, *(_AGAW[levels] for levels in self.second_stage_levels), 0)) - 0x1000
+
     # The masks below are the model's own reading of §2: kept as plain integers of the whole entry.
 
     @cached_property

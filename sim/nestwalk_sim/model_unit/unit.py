@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from nestwalk.config import IommuConfig
-from nestwalk.registers.capability import capability, extended_capability, version
+from nestwalk.registers.capability import capability, extended_capability, implementation_capability, version
 from nestwalk.registers.table import REGISTERS
 
 from ..memory import Memory
@@ -11,6 +11,7 @@ from ..model.config import ModelConfig
 from ..model.request import Access, Request, Result, UnitState
 from ..model.translate import translate
 from .caches import Caches
+from .events import Event
 from .queue import InvalidationQueue
 from .register_file import RegisterFile
 
@@ -37,15 +38,22 @@ class ModelUnit:
         What it announces.
     caching_mode : bool
         Whether it announces CAP.CM, as emulators do.
+
+    ``messages`` are address and data of the event messages so far.
     """
 
     def __init__(self, memory: Memory, config: IommuConfig | None = None, *, caching_mode: bool = False):
         config = config or IommuConfig()
         self.memory = memory
         self.model_config = model_config(config)
-        self.registers = RegisterFile(config.fault_records)
+        self.registers = RegisterFile(config)
         self.caches = Caches()
-        self.queue = InvalidationQueue(self.registers, memory, self.caches)
+        self.queue = InvalidationQueue(self.registers, memory, self.caches, config)
+        self.queue.changed = self._follow
+        self.messages: list[tuple[int, int]] = []
+        self._fault, self._completion = (
+            Event(name, self.registers, memory, config.haw, self.messages) for name in ("FE", "IE")
+        )
         self._records = config.fault_records
         self._next_record = 0
         self._root = UnitState(False, 0, 0)
@@ -53,6 +61,7 @@ class ModelUnit:
         self.registers["CAP"] = capability(config)
         self.registers.set_field("CAP", "CM", caching_mode)
         self.registers["ECAP"] = extended_capability(config)
+        self.registers["IMPCAP"] = implementation_capability(config)
 
     def read(self, offset: int, size: int) -> int:
         """Read a register of 4 or 8 bytes."""
@@ -60,13 +69,16 @@ class ModelUnit:
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register of 4 or 8 bytes and do what it starts."""
-        name, written = self.registers.write(offset, size, value)
-        if name == "GCMD":
-            self._command(written)
-        elif name in ("IQT", "FSTS"):
-            self.queue.run()
-        elif name is not None and name.startswith("FRCD"):
-            self._update_pending()
+        written = self.registers.write(offset, size, value)
+        self._follow()
+        if "GCMD" in written:
+            self._command(written["GCMD"])
+        self.queue.run()
+
+    @property
+    def lines(self) -> tuple[bool, bool]:
+        """Levels of the fault and the invalidation interrupt wire."""
+        return self._fault.line, self._completion.line
 
     def state(self) -> UnitState:
         """What a request meets now."""
@@ -88,19 +100,19 @@ class ModelUnit:
         """§1.5.2: levels follow, one-shots happen."""
         command, status = REGISTERS["GCMD"], self.registers
         bits = command.unpack(written)
-        if bits["TE"] != status.field("GSTS", "TES"):
-            status.set_field("GSTS", "TES", bits["TE"])
-            if not bits["TE"]:
-                self.caches.forget_everything()
-                self._next_record = 0
         if bits["SRTP"]:
-            self._root = UnitState.from_register(status["RTADDR"])
+            self._root = UnitState.from_register(status["RTADDR"] & (1 << self.model_config.haw) - 1)
+            self.queue.mode = self._root.ttm
             self.caches.forget_everything()
             status.set_field("GSTS", "RTPS", 1)
+        if bits["TE"] != status.field("GSTS", "TES"):
+            status.set_field("GSTS", "TES", bits["TE"])
+            self.caches.forget_everything()
+        if not bits["TE"]:
+            self._next_record = 0
         if bits["QIE"] != status.field("GSTS", "QIES"):
             status.set_field("GSTS", "QIES", bits["QIE"])
             status.set_field("IQH", "QH", 0)
-            self.queue.run()
 
     def _record(self, request: Request, fault: int) -> None:
         """§1.8.1, without compression."""
@@ -109,22 +121,28 @@ class ModelUnit:
             return
         if registers.field(name, "F"):
             registers.set_field("FSTS", "PFO", 1)
+            self._follow()
             return
         with_pasid = request.pasid is not None
         first, second = REQUEST_TYPES[request.access]
         values = {
             "F": 1, "T1": first, "T2": second, "AT": int(request.address_type), "FR": fault, "SID": request.source_id,
-            "FI": (request.address & (1 << 57) - 1) >> 12, "PP": with_pasid, "PV": request.pasid or 0,
+            "FI": (request.address & self.model_config.fault_address) >> 12, "PP": with_pasid, "PV": request.pasid or 0,
             "PRIV": with_pasid and request.privileged,
-            "EXE": with_pasid and request.execute and request.access is Access.READ,
+            "EXE": with_pasid and request.execute and request.access in (Access.READ, Access.ZERO_LENGTH_READ),
         }  # fmt: skip
         registers[name] = REGISTERS["FRCD"].pack(values)
         if not registers.field("FSTS", "PPF"):
             registers.set_field("FSTS", "FRI", self._next_record)
-        self._update_pending()
         self._next_record = (self._next_record + 1) % self._records
+        self._follow()
 
-    def _update_pending(self) -> None:
-        """PPF is the OR over all F bits."""
-        pending = any(self.registers.field(f"FRCD{index}", "F") for index in range(self._records))
-        self.registers.set_field("FSTS", "PPF", int(pending))
+    def _follow(self) -> None:
+        """PPF is the OR over all F bits; the events see every status."""
+        registers = self.registers
+        pending = any(registers.field(f"FRCD{index}", "F") for index in range(self._records))
+        registers.set_field("FSTS", "PPF", int(pending))
+        condition = any(registers.field("FSTS", name) for name in ("PPF", "IQE", "ICE", "ITE"))
+        self._fault.follow(condition, condition or bool(registers.field("FSTS", "PFO")))
+        completed = bool(registers.field("ICS", "IWC"))
+        self._completion.follow(completed, completed)
