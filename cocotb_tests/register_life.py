@@ -11,7 +11,27 @@ from nestwalk_sim.memory import PAGE_SIZE, Memory
 from nestwalk_sim.model import Access, ModelConfig, Request
 from nestwalk_sim.rtl.memory import BenchMemory
 
-from .register_model import CPW, FSTS, GCMD, GSTS, ICS, IMPCTL, IQA, IQH, IQT, KNOWN, QIE, SRTP, TE, RegisterModel
+from .register_model import (
+    CCMD,
+    CPW,
+    FSTS,
+    GCMD,
+    GSTS,
+    ICC,
+    ICS,
+    IMPCTL,
+    IOTLB,
+    IQA,
+    IQH,
+    IQT,
+    IVA,
+    KNOWN,
+    QIE,
+    RTADDR,
+    SRTP,
+    TE,
+    RegisterModel,
+)
 
 __all__ = ["Life", "Target"]
 
@@ -151,6 +171,22 @@ class Life:
             await self.random_command()
             return
         await self.write(offset, size, self.value(size))
+        for command in (CCMD, IOTLB):
+            if offset <= command + 4 < offset + size:
+                await self.target.follow(command + 4, ICC, 0)
+        await self.settle()
+
+    async def random_invalidation(self) -> None:
+        """A command of CCMD or IOTLB, in legacy mode more often than not."""
+        random = self.random
+        if self.model.state.ttm and random.random() < 0.5:
+            await self.write(RTADDR, 8, 0)
+            await self.command(SRTP)
+        command = random.choice((CCMD, IOTLB))
+        await self.write(IVA, 8, random.getrandbits(64) & ~random.choice((0, 0x30)))
+        await self.write(command, 4, random.getrandbits(32))
+        await self.write(command + 4, 4, random.getrandbits(32) | ICC)
+        await self.target.follow(command + 4, ICC, 0)
         await self.settle()
 
     async def random_command(self) -> None:
@@ -189,7 +225,7 @@ class Life:
         for status in (FSTS, ICS):
             await self.write(status, 4, 0x7F)
         if model.state.ttm == 2:
-            await self.write(0x20, 8, random.choice((0, 1)) << 10)
+            await self.write(RTADDR, 8, random.choice((0, 1)) << 10)
             await self.command(SRTP)
         wide = bool(model.state.ttm) or (self.announced.scalable_mode and random.random() < 0.5)
         size = 32 if wide else 16
@@ -229,8 +265,8 @@ class Life:
     async def run(self, count: int) -> None:
         """Do ``count`` things, all kinds of them."""
         kinds = [
-            (60, self.random_read), (60, self.random_write), (10, self.random_command), (10, self.device),
-            (4, self.work), (4, self.recover), (1, self.reset), (1, self.whole_page),
+            (60, self.random_read), (60, self.random_write), (10, self.random_command), (10, self.random_invalidation),
+            (10, self.device), (4, self.work), (4, self.recover), (1, self.reset), (1, self.whole_page),
         ]  # fmt: skip
         weights, actions = zip(*kinds, strict=True)
         for number in range(count):

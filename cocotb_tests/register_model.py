@@ -11,17 +11,22 @@ from nestwalk_sim.model import ModelConfig, Request, UnitState, translate
 from .expectations import expected_record
 
 __all__ = [
+    "CCMD",
     "CPW",
     "FSTS",
     "GCMD",
     "GSTS",
     "ICS",
+    "ICC",
     "IMPCTL",
+    "IOTLB",
     "IQA",
     "IQH",
     "IQT",
+    "IVA",
     "KNOWN",
     "QIE",
+    "RTADDR",
     "SRTP",
     "TE",
     "RegisterModel",
@@ -35,7 +40,7 @@ ALL = 0xFFFF_FFFF
 TE, SRTP, QIE = 1 << 31, 1 << 30, 1 << 26
 IM, IP = 1 << 31, 1 << 30
 ITE, ICE, IQE, PPF, PFO = 1 << 6, 1 << 5, 1 << 4, 1 << 1, 1 << 0
-ICC = IVT = 1 << 63
+ICC = IVT = 1 << 31  # of the upper DWORD
 F = 1 << 127
 
 EVENT = ((0, IM), (4, 0xFFFF), (8, ALL & ~3), (12, ALL))
@@ -116,6 +121,8 @@ class RegisterModel:
         self._next_record = self._first_record = 0
         self._status = self._completed = self._head = self._error_code = self._command = 0
         self._root_set = False
+        self._version, self._max_address_mask = constants[0x00] >> 4 & 0xF, constants[0x08] >> 48 & 0x3F
+        self._address_mask = self._context_done = self._iotlb_done = 0
         self.state = UnitState(False, 0, 0)
         self.messages: list[tuple[int, int]] = []
         self._fault, self._completion = _Event(self, FECTL), _Event(self, IECTL)
@@ -137,6 +144,7 @@ class RegisterModel:
         for place, dword in dwords.items():
             self._clear(place, dword)
         self._follow()
+        self._invalidate(dwords)
         if GCMD in dwords:
             self._give(dwords[GCMD])
         self._run_queue()
@@ -180,6 +188,7 @@ class RegisterModel:
         if 0 <= record < len(self._records):
             return self._records[record] >> 8 * word & ALL
         special = {
+            CCMD + 4: self.stored[CCMD + 4] | self._context_done << 27,
             GSTS: self._command & (TE | QIE) | self._root_set * SRTP,
             FSTS: self._status | self._pending * PPF | self._first_record << 8,
             FECTL: self.stored[FECTL] | self._fault.pending * IP,
@@ -187,6 +196,7 @@ class RegisterModel:
             ICS: self._completed,
             IECTL: self.stored[IECTL] | self._completion.pending * IP,
             IQERCD: self._error_code,
+            IOTLB + 4: self.stored[IOTLB + 4] | self._iotlb_done << 25,
         }
         return special[place] if place in special else self.stored.get(place, 0)
 
@@ -209,6 +219,17 @@ class RegisterModel:
         record, word = divmod(place - self.fault_records, 16)
         if 0 <= record < len(self._records) and word == 12 and dword >> 31:
             self._records[record] &= ~F
+
+    def _invalidate(self, dwords: dict[int, int]) -> None:
+        """Register-based invalidation (§1.7): done as asked for in legacy mode and before version 6, else refused."""
+        allowed = self._version < 6 and self.state.ttm == 0
+        if IVA in dwords:
+            self._address_mask = dwords[IVA] & 0x3F
+        if dwords.get(CCMD + 4, 0) & ICC:
+            self._context_done = self.stored[CCMD + 4] >> 29 & 3 if allowed else 0
+        if dwords.get(IOTLB + 4, 0) & IVT:
+            asked = self.stored[IOTLB + 4] >> 28 & 3
+            self._iotlb_done = asked if allowed and (asked != 3 or self._address_mask <= self._max_address_mask) else 0
 
     def _give(self, command: int) -> None:
         """A global command (§1.5.2)."""

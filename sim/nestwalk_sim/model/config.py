@@ -66,7 +66,7 @@ class ModelConfig:
     pasid_bits: int = 20
     domain_bits: int = 16
     zero_length_read: bool = True
-    version_major: int = 6
+    version_major: int = 5
 
     def replace(self, **changes) -> Self:
         """A copy with some capabilities changed."""
@@ -140,7 +140,7 @@ class ModelConfig:
 MODEL_PRESETS: dict[str, ModelConfig] = {
     "DEFAULT": ModelConfig(),
     "FULL": ModelConfig(),
-    "TINY": ModelConfig(device_tlb=False, page_requests=False),
+    "TINY": ModelConfig(device_tlb=False, page_requests=False, version_major=6),
     "FORMAL": ModelConfig(
         haw=32,
         mgaw=39,
@@ -152,6 +152,7 @@ MODEL_PRESETS: dict[str, ModelConfig] = {
         domain_bits=4,
         device_tlb=False,
         page_requests=False,
+        version_major=6,
     ),
 }
 """What the presets of the unit announce."""

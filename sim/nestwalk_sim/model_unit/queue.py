@@ -22,8 +22,8 @@ GRANULARITY = 3 << 4
 DOMAIN, PASID, SOURCE = 0xFFFF << 16, 0xFFFFF << 32, 0xFFFF << 32
 IOTLB, WAIT = 2, 5
 DRAIN_PAGE_REQUESTS = 1 << 7
-PAGE, DEVICE = 3, 3
-"""Granularities."""
+DOMAIN_SELECTIVE, DEVICE, PAGE = 2, 3, 3
+"""Granularities of cc_inv and iotlb_inv."""
 RANGE = ~0xFFF & (1 << 64) - 1 | 0x7F
 
 DEFINED_BITS: dict[int, tuple[int, int]] = {
@@ -115,6 +115,20 @@ class InvalidationQueue:
                 registers.set_field("FSTS", "IQE", 1)
             self.changed()
 
+    def invalidate(self, low: int, high: int) -> bool:
+        """Do what a descriptor of cc_inv or iotlb_inv would, for the registers that ask for it (§1.7).
+
+        Returns
+        -------
+        bool
+            Whether it was well-formed; otherwise nothing was done.
+        """
+        with suppress(QueueError):
+            self._check(low, high, 0)
+            self._handlers[low & 0xF](low, high)
+            return True
+        return False
+
     def _verify(self, tail: int, slots: int, *, wide: bool) -> None:
         """Mode, width and tail (§1.11)."""
         if self.mode == RESERVED:
@@ -171,7 +185,7 @@ class InvalidationQueue:
         self._send(low >> 32 & 0xFFFF, None, high, bool(high & 1))
 
     def _pasid_device_tlb(self, low: int, high: int) -> None:
-        self._send(low >> 16 & 0xFFFF, low >> 32 & 0xFFFFF, high, bool(high >> 11 & 1))
+        self._send(self._domain(low), low >> 32 & 0xFFFFF, high, bool(high >> 11 & 1))
 
     def _send(self, source_id: int, pasid: int | None, word: int, size_bit: bool) -> None:
         """An invalidation request to a device; one that does not answer is missed at the next wait."""
@@ -191,24 +205,34 @@ class InvalidationQueue:
         if low >> 4 & 1:
             self._registers.set_field("ICS", "IWC", 1)
 
+    def _domain(self, low: int) -> int:
+        """DID; bits above its width are ignored (§5.2)."""
+        return low >> 16 & (1 << self._config.domain_bits) - 1
+
     def _context_cache(self, low: int, _high: int) -> None:
-        self._caches.forget_devices(low >> 32 & 0xFFFF if low >> 4 & 3 == 3 else None)
+        granularity, domain, source_id = low >> 4 & 3, self._domain(low), low >> 32 & 0xFFFF
+        # Scalable-mode context entries have no domain: one domain means all.
+        of_domain = domain if self.mode == LEGACY else None
+        if granularity == DEVICE:
+            self._caches.forget_devices(source_id, low >> 48 & 3, of_domain)
+        else:
+            self._caches.forget_devices(domain_id=of_domain if granularity == DOMAIN_SELECTIVE else None)
 
     def _pasid_cache(self, low: int, _high: int) -> None:
-        granularity, domain, pasid = low >> 4 & 3, low >> 16 & 0xFFFF, low >> 32 & 0xFFFFF
+        granularity, domain, pasid = low >> 4 & 3, self._domain(low), low >> 32 & 0xFFFFF
         self._caches.forget_tags(
             lambda tag: granularity == 3 or (tag.domain_id == domain and (granularity == 0 or tag.pasid == pasid))
         )
 
     def _iotlb(self, low: int, high: int) -> None:
-        granularity, domain = low >> 4 & 3, low >> 16 & 0xFFFF
+        granularity, domain = low >> 4 & 3, self._domain(low)
         if granularity == 3:
             self._caches.forget_pages_of_domain(domain, *_pages(high))
         else:
             self._caches.forget_tagged(lambda tag: granularity == 1 or tag.domain_id == domain)
 
     def _pasid_iotlb(self, low: int, high: int) -> None:
-        tag = Tag(low >> 16 & 0xFFFF, low >> 32 & 0xFFFFF)
+        tag = Tag(self._domain(low), low >> 32 & 0xFFFFF)
         if low >> 4 & 3 == 3:
             self._caches.forget_pages_of_pasid(tag, *_pages(high))
         else:

@@ -17,6 +17,9 @@ from .register_file import RegisterFile
 
 __all__ = ["ModelUnit", "model_config"]
 
+ICC = IVT = 1 << 63
+"""What starts a command of CCMD and IOTLB."""
+
 REQUEST_TYPES = {Access.WRITE: (0, 0), Access.READ: (1, 0), Access.ZERO_LENGTH_READ: (1, 0), Access.ATOMIC: (1, 1)}
 """T1 and T2 of a fault record."""
 
@@ -71,6 +74,7 @@ class ModelUnit:
         """Write a register of 4 or 8 bytes and do what it starts."""
         written = self.registers.write(offset, size, value)
         self._follow()
+        self._invalidate(written)
         if "GCMD" in written:
             self._command(written["GCMD"])
         self.queue.run()
@@ -95,6 +99,20 @@ class ModelUnit:
         elif result.recorded and result.fault is not None:
             self._record(request, result.fault)
         return result
+
+    def _invalidate(self, written: dict[str, int]) -> None:
+        """Register-based invalidation, which is for legacy mode and versions below 6 (§1.7)."""
+        registers = self.registers
+        works = registers.field("VER", "MAX") < 6 and self.queue.mode == 0
+        if written.get("CCMD", 0) & ICC:
+            command = REGISTERS["CCMD"].unpack(registers["CCMD"])
+            low = 1 | command["CIRG"] << 4 | command["DID"] << 16 | command["SID"] << 32 | command["FM"] << 48
+            done = works and self.queue.invalidate(low, 0)
+            registers.set_field("CCMD", "CAIG", command["CIRG"] if done else 0)
+        if written.get("IOTLB", 0) & IVT:
+            command = REGISTERS["IOTLB"].unpack(registers["IOTLB"])
+            done = works and self.queue.invalidate(2 | command["IIRG"] << 4 | command["DID"] << 16, registers["IVA"])
+            registers.set_field("IOTLB", "IAIG", command["IIRG"] if done else 0)
 
     def _command(self, written: int) -> None:
         """§1.5.2: levels follow, one-shots happen."""
