@@ -12,8 +12,9 @@ from .description import Attribute, Field, Register
 
 __all__ = ["FAULT_RECORD_OFFSET", "IMPLEMENTATION_OFFSET", "IOTLB_OFFSET", "REGISTERS"]
 
-FAULT_RECORD_OFFSET = 0x220
-"""Byte offset of the first fault recording register: 16 * CAP.FRO."""
+FAULT_RECORD_OFFSET = 0x500
+"""Byte offset of the first fault recording register, 16 * CAP.FRO: behind all other registers of the specification,
+with room for 112 records below this implementation's own."""
 
 IOTLB_OFFSET = 0xF0
 """Byte offset of IVA, which IOTLB follows: 16 * ECAP.IRO."""
