@@ -67,6 +67,12 @@ def test_random_accesses(preset, rng):
         if field.attribute in (Attribute.RO, Attribute.ROS):
             reference.values[place] = rng.getrandbits(field.width)
             ctx.set(port(dut, place), reference.values[place])
+        elif field.hardware:
+            reference.values[place] = rng.getrandbits(field.width)
+            ctx.set(port(dut, place, "_next"), reference.values[place])
+            ctx.set(port(dut, place, "_change"), 1)
+            await ctx.tick()
+            ctx.set(port(dut, place, "_change"), 0)
         elif field.self_clearing or field.attribute is Attribute.RW1CS:
             trigger = port(dut, place, "_done" if field.self_clearing else "_set")
             ctx.set(trigger, 1)
