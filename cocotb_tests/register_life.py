@@ -77,8 +77,8 @@ class Target(Protocol):
         ...
 
     @property
-    def lines(self) -> tuple[bool, bool]:
-        """Levels of the fault and the invalidation interrupt wire."""
+    def lines(self) -> tuple[bool, ...]:
+        """Levels of the interrupt wires."""
         ...
 
 

@@ -34,6 +34,7 @@ __all__ = [
 
 GCMD, GSTS, RTADDR, CCMD, FSTS, FECTL = 0x18, 0x1C, 0x20, 0x28, 0x34, 0x38
 IQH, IQT, IQA, ICS, IECTL, IQERCD, IVA, IOTLB = 0x80, 0x88, 0x90, 0x9C, 0xA0, 0xB0, 0xF0, 0xF8
+PQH, PQT, PQA, PRS, PECTL = 0xC0, 0xC8, 0xD0, 0xDC, 0xE0
 IMPCTL, CPW = 0xC08, 0xC10
 
 ALL = 0xFFFF_FFFF
@@ -56,6 +57,14 @@ STORED: dict[int, int] = {
     **{IECTL + offset: bits for offset, bits in EVENT},
 }  # fmt: skip
 """Writable bits that reads return, of each DWORD."""
+
+PAGE_REQUESTS: dict[int, int] = {
+    PQH: 0x7_FFE0,
+    PQT: 0x7_FFE0,
+    PQA: 0xFFFF_F007, PQA + 4: ALL,
+    **{PECTL + offset: bits for offset, bits in EVENT},
+}  # fmt: skip
+"""The same of a unit that takes page requests."""
 
 KNOWN = [
     *range(0, 0x40, 4), FECTL, FECTL + 4, FECTL + 8, FECTL + 12, *range(IQH, 0x100, 4), 0xC00, IMPCTL, CPW,
@@ -111,9 +120,9 @@ class RegisterModel:
         self.config, self._memory = config, memory
         halves = ((offset, value, half) for offset, value in constants.items() for half in (0, 1))
         self._constants = {offset + 4 * half: value >> 32 * half & ALL for offset, value, half in halves}
-        self._writable = STORED | own
+        self._writable = STORED | own | (PAGE_REQUESTS if config.page_requests else {})
         self.stored = dict.fromkeys(self._writable, 0)
-        self.stored[FECTL] = self.stored[IECTL] = IM
+        self.stored |= {control: IM for control in (FECTL, IECTL, PECTL) if control in self.stored}
         if own.get(IMPCTL, 0) & 1:
             self.stored[IMPCTL] = 1
         self._records = [0] * records
@@ -169,10 +178,10 @@ class RegisterModel:
         return sum(self._undefined(offset + at) << 8 * at for at in range(0, size, 4))
 
     @property
-    def lines(self) -> tuple[bool, bool]:
-        """Levels of the fault and the invalidation interrupt wire."""
+    def lines(self) -> tuple[bool, ...]:
+        """Levels of the interrupt wires: fault, invalidation and page request, which nothing raises here."""
         fault = self._pending or bool(self._status & (IQE | ICE | ITE))
-        return fault and not self.stored[FECTL] & IM, bool(self._completed) and not self.stored[IECTL] & IM
+        return fault and not self.stored[FECTL] & IM, bool(self._completed) and not self.stored[IECTL] & IM, False
 
     # --- reading
 

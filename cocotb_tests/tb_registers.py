@@ -54,8 +54,8 @@ class Hardware:
         return [(int(message["address"]), int(message["data"])) for message in sent]
 
     @property
-    def lines(self) -> tuple[bool, bool]:
-        return self._bench.interrupt_level(Interrupt.FAULT), self._bench.interrupt_level(Interrupt.INVALIDATION)
+    def lines(self) -> tuple[bool, ...]:
+        return tuple(map(self._bench.interrupt_level, Interrupt))
 
 
 @cocotb.test()

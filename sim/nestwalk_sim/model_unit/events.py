@@ -1,62 +1,80 @@
-"""Event messages of the software unit (§1.8.2)."""
+"""Event interrupts of the software unit: pending bits, masks and messages (§1.8.2, §1.9)."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 
 from ..memory import AccessError, Memory
 from .register_file import RegisterFile
 
-__all__ = ["Event"]
+__all__ = ["Events"]
 
 
-class Event:
-    """One kind of event: its pending bit, its message and its wire.
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of event: its registers' prefix, the fields that raise it, and those that keep others from doing so."""
+
+    prefix: str
+    conditions: tuple[tuple[str, str], ...]
+    silent: tuple[tuple[str, str], ...] = ()
+
+
+KINDS = (
+    _Kind("FE", tuple(("FSTS", field) for field in ("PPF", "IQE", "ICE", "ITE")), (("FSTS", "PFO"),)),
+    _Kind("IE", (("ICS", "IWC"),)),
+    _Kind("PE", (("PRS", "PPR"), ("PRS", "PRO"))),
+)
+
+
+class Events:
+    """Sends a message when a condition rises from no status at all, now or when it is unmasked.
 
     Parameters
     ----------
-    name : str
-        What its registers' names begin with: ``FE`` or ``IE``.
     address_bits : int
         Width of host addresses.
-    sent : list
-        Gets address and data of each message.
+
+    ``sent`` are the messages as (address, data), oldest first; each is written to memory if there is some.
     """
 
-    def __init__(
-        self, name: str, registers: RegisterFile, memory: Memory, address_bits: int, sent: list[tuple[int, int]]
-    ):
-        self._control, self._data, self._low, self._high = (
-            f"{name}{part}" for part in ("CTL", "DATA", "ADDR", "UADDR")
-        )
-        self._registers, self._memory, self._sent = registers, memory, sent
+    def __init__(self, registers: RegisterFile, memory: Memory, address_bits: int):
+        self._registers = registers
         self._address_mask = (1 << address_bits) - 1
-        self._was_quiet = True
-        self.line = False
+        self._memory = memory
+        self._quiet = {kind.prefix: True for kind in KINDS}
+        self.sent: list[tuple[int, int]] = []
 
-    def follow(self, condition: bool, status: bool) -> None:
-        """The status bits are what they are now.
-
-        Parameters
-        ----------
-        condition : bool
-            One of them raises the interrupt.
-        status : bool
-            One of them is set, also one that only keeps others from raising it.
-        """
+    @property
+    def lines(self) -> tuple[bool, ...]:
+        """Levels of the interrupt wires: fault, invalidation, page request."""
         registers = self._registers
-        if not status:
-            registers.set_field(self._control, "IP", 0)
-        elif condition and self._was_quiet:
-            registers.set_field(self._control, "IP", 1)
-        self._was_quiet = not status
-        masked = registers.field(self._control, "IM")
-        self.line = condition and not masked
-        if registers.field(self._control, "IP") and not masked:
-            registers.set_field(self._control, "IP", 0)
-            self._send()
+        return tuple(
+            any(registers.field(*field) for field in kind.conditions) and not registers.field(f"{kind.prefix}CTL", "IM")
+            for kind in KINDS
+        )
 
-    def _send(self) -> None:
-        address = (self._registers[self._high] << 32 | self._registers[self._low]) & self._address_mask
-        data = self._registers[self._data]
-        self._sent.append((address, data))
-        with suppress(AccessError):  # nobody is left to be told
+    def settle(self) -> None:
+        """Look at all status fields; after everything that may have changed one."""
+        for kind in KINDS:
+            self._settle(kind)
+
+    def _settle(self, kind: _Kind) -> None:
+        registers, control = self._registers, f"{kind.prefix}CTL"
+        raised = any(registers.field(*field) for field in kind.conditions)
+        status = raised or any(registers.field(*field) for field in kind.silent)
+        if not status:
+            registers.set_field(control, "IP", 0)
+        elif raised and self._quiet[kind.prefix]:
+            registers.set_field(control, "IP", 1)
+        self._quiet[kind.prefix] = not status
+        if registers.field(control, "IP") and not registers.field(control, "IM"):
+            registers.set_field(control, "IP", 0)
+            self._send(kind)
+
+    def _send(self, kind: _Kind) -> None:
+        registers = self._registers
+        address = (registers[f"{kind.prefix}UADDR"] << 32 | registers[f"{kind.prefix}ADDR"]) & self._address_mask
+        data = registers[f"{kind.prefix}DATA"]
+        self.sent.append((address, data))
+        # A message to processors goes nowhere in a memory of bytes.
+        with suppress(AccessError):
             self._memory.write(address, data.to_bytes(4, "little"))

@@ -7,7 +7,9 @@ from typing import Protocol
 from nestwalk.config import IommuConfig
 
 from ..memory import AccessError, Memory
+from ..model.page_request import PageResponse
 from .caches import Caches, Tag
+from .page_requests import PageRequests
 from .register_file import RegisterFile
 
 __all__ = ["DeviceTlb", "InvalidationQueue"]
@@ -34,6 +36,7 @@ DEFINED_BITS: dict[int, tuple[int, int]] = {
     6: (0xF | GRANULARITY | DOMAIN | PASID, RANGE),
     7: (0xF | GRANULARITY | DOMAIN | PASID, 0),
     8: (0xF | 0x1F << 4 | 0xF << 12 | DOMAIN | PASID | 0xFFF << 52, ~0xFFF & (1 << 64) - 1 | 1 << 11 | 1),
+    9: (0x1F | 0xF << 12 | DOMAIN | PASID, 0xFFC),
 }
 """Bits of the two low 64-bit words that each descriptor type defines (§5.2); all others must be 0."""
 
@@ -74,7 +77,15 @@ class InvalidationQueue:
         Called when a status bit has changed.
     """
 
-    def __init__(self, registers: RegisterFile, memory: Memory, caches: Caches, config: IommuConfig):
+    def __init__(
+        self,
+        config: IommuConfig,
+        registers: RegisterFile,
+        memory: Memory,
+        caches: Caches,
+        page_requests: PageRequests,
+    ):
+        self._page_requests = page_requests
         self._registers = registers
         self._memory = memory
         self._caches = caches
@@ -92,6 +103,7 @@ class InvalidationQueue:
             6: self._pasid_iotlb,
             7: self._pasid_cache,
             8: self._pasid_device_tlb,
+            9: self._page_group_response,
         }
 
     def run(self) -> None:
@@ -176,10 +188,10 @@ class InvalidationQueue:
 
     def _valid_types(self) -> set[int]:
         """Descriptor types of this unit in this mode (§5.1)."""
-        types = {1, 2, 5} | ({3} if self._config.device_tlb else set())
-        if self.mode != LEGACY:
-            types |= {6, 7} | ({8} if self._config.device_tlb else set())
-        return types
+        always = {1: True, 2: True, 3: self._config.device_tlb, 5: True}
+        scalable = {6: True, 7: True, 8: self._config.device_tlb, 9: self._config.page_requests}
+        types = always if self.mode == LEGACY else always | scalable
+        return {kind for kind, there in types.items() if there}
 
     def _device_tlb(self, low: int, high: int) -> None:
         self._send(low >> 32 & 0xFFFF, None, high, bool(high & 1))
@@ -188,15 +200,21 @@ class InvalidationQueue:
         self._send(self._domain(low), low >> 32 & 0xFFFFF, high, bool(high >> 11 & 1))
 
     def _send(self, source_id: int, pasid: int | None, word: int, size_bit: bool) -> None:
-        """An invalidation request to a device; one that does not answer is missed at the next wait."""
+        """An invalidation request to a device; one that does not answer is missed at the next wait. The answer pushes
+        the device's page requests before it.
+        """
         device = self.device_tlbs.get(source_id)
-        if device is None:
-            return
-        if device.silent:
+        if device is not None and device.silent:
             self._unanswered = True
             self._registers.set_field("IQERCD", "ITESID", source_id)
-        else:
+            return
+        if device is not None:
             device.invalidate(pasid, word & -4096, size_bit)
+        self._page_requests.push(source_id)
+
+    def _page_group_response(self, low: int, high: int) -> None:
+        pasid = low >> 32 & 0xFFFFF if low >> 4 & 1 else None
+        self._page_requests.respond(PageResponse(low >> 16 & 0xFFFF, pasid, high >> 3 & 0x1FF, low >> 12 & 0xF))
 
     def _wait(self, low: int, high: int) -> None:
         if low >> 5 & 1:

@@ -53,7 +53,8 @@ class RegisterFile:
     def set_field(self, name: str, field: str, value: int) -> None:
         """Change one field as the hardware behind the register does, whatever software may do to it."""
         mask = self._registers[name].by_name[field]
-        self._values[name] = self._values[name] & ~mask.mask | value << mask.low
+        value = value << mask.low & _bits(self._fields(name))
+        self._values[name] = self._values[name] & ~mask.mask | value
 
     def read(self, offset: int, size: int) -> int:
         """What a read of ``size`` bytes, 4 or 8, returns; 0 where there is no register."""

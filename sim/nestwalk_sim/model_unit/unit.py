@@ -8,10 +8,12 @@ from nestwalk.registers.table import REGISTERS
 
 from ..memory import Memory
 from ..model.config import ModelConfig
+from ..model.page_request import Acceptance, PageRequest, accept_page_request
 from ..model.request import Access, Request, Result, UnitState
 from ..model.translate import translate
 from .caches import Caches
-from .events import Event
+from .events import Events
+from .page_requests import PageRequests
 from .queue import InvalidationQueue
 from .register_file import RegisterFile
 
@@ -41,8 +43,6 @@ class ModelUnit:
         What it announces.
     caching_mode : bool
         Whether it announces CAP.CM, as emulators do.
-
-    ``messages`` are address and data of the event messages so far.
     """
 
     def __init__(self, memory: Memory, config: IommuConfig | None = None, *, caching_mode: bool = False):
@@ -51,12 +51,10 @@ class ModelUnit:
         self.model_config = model_config(config)
         self.registers = RegisterFile(config)
         self.caches = Caches()
-        self.queue = InvalidationQueue(self.registers, memory, self.caches, config)
-        self.queue.changed = self._follow
-        self.messages: list[tuple[int, int]] = []
-        self._fault, self._completion = (
-            Event(name, self.registers, memory, config.haw, self.messages) for name in ("FE", "IE")
-        )
+        self.events = Events(self.registers, memory, config.haw)
+        self.page_requests = PageRequests(self.registers, memory, self.caches, self._accept)
+        self.queue = InvalidationQueue(config, self.registers, memory, self.caches, self.page_requests)
+        self.queue.changed = self._settle
         self._records = config.fault_records
         self._next_record = 0
         self._root = UnitState(False, 0, 0)
@@ -73,16 +71,11 @@ class ModelUnit:
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register of 4 or 8 bytes and do what it starts."""
         written = self.registers.write(offset, size, value)
-        self._follow()
+        self._settle()
         self._invalidate(written)
         if "GCMD" in written:
             self._command(written["GCMD"])
         self.queue.run()
-
-    @property
-    def lines(self) -> tuple[bool, bool]:
-        """Levels of the fault and the invalidation interrupt wire."""
-        return self._fault.line, self._completion.line
 
     def state(self) -> UnitState:
         """What a request meets now."""
@@ -97,8 +90,22 @@ class ModelUnit:
         if result.granted:
             self.caches.fill(request, result)
         elif result.recorded and result.fault is not None:
-            self._record(request, result.fault)
+            self._record_request(request, result.fault)
         return result
+
+    def request_page(self, request: PageRequest) -> None:
+        """A device sends a page request (§7)."""
+        self.page_requests.send(request)
+        self._settle()
+
+    def _accept(self, request: PageRequest) -> Acceptance:
+        verdict = accept_page_request(self.memory, self.state(), self.model_config, request)
+        if verdict.recorded and verdict.fault is not None:
+            executes = request.execute and (request.read or not request.write)
+            values = {"T2": 1, "FR": verdict.fault, "SID": request.source_id}
+            values |= {"FI": self._fault_information(request.address), "PRIV": request.privileged, "EXE": executes}
+            self._record(values, request.pasid)
+        return verdict
 
     def _invalidate(self, written: dict[str, int]) -> None:
         """Register-based invalidation, which is for legacy mode and versions below 6 (§1.7)."""
@@ -132,35 +139,34 @@ class ModelUnit:
             status.set_field("GSTS", "QIES", bits["QIE"])
             status.set_field("IQH", "QH", 0)
 
-    def _record(self, request: Request, fault: int) -> None:
-        """§1.8.1, without compression."""
+    def _record_request(self, request: Request, fault: int) -> None:
+        first, second = REQUEST_TYPES[request.access]
+        executes = request.execute and request.access in (Access.READ, Access.ZERO_LENGTH_READ)
+        values = {"T1": first, "T2": second, "AT": int(request.address_type), "FR": fault, "SID": request.source_id}
+        values |= {"FI": self._fault_information(request.address), "PRIV": request.privileged, "EXE": executes}
+        self._record(values, request.pasid)
+
+    def _record(self, values: dict[str, int], pasid: int | None) -> None:
+        """§1.8.1, without compression. Without a PASID a request is neither privileged nor for execution."""
         registers, name = self.registers, f"FRCD{self._next_record}"
         if registers.field("FSTS", "PFO"):
             return
         if registers.field(name, "F"):
             registers.set_field("FSTS", "PFO", 1)
-            self._follow()
-            return
-        with_pasid = request.pasid is not None
-        first, second = REQUEST_TYPES[request.access]
-        values = {
-            "F": 1, "T1": first, "T2": second, "AT": int(request.address_type), "FR": fault, "SID": request.source_id,
-            "FI": (request.address & self.model_config.fault_address) >> 12, "PP": with_pasid, "PV": request.pasid or 0,
-            "PRIV": with_pasid and request.privileged,
-            "EXE": with_pasid and request.execute and request.access in (Access.READ, Access.ZERO_LENGTH_READ),
-        }  # fmt: skip
-        registers[name] = REGISTERS["FRCD"].pack(values)
-        if not registers.field("FSTS", "PPF"):
-            registers.set_field("FSTS", "FRI", self._next_record)
-        self._next_record = (self._next_record + 1) % self._records
-        self._follow()
+        else:
+            with_pasid = {"PP": 1, "PV": pasid} if pasid is not None else {"PRIV": 0, "EXE": 0}
+            registers[name] = REGISTERS["FRCD"].pack(values | with_pasid | {"F": 1})
+            if not registers.field("FSTS", "PPF"):
+                registers.set_field("FSTS", "FRI", self._next_record)
+            self._next_record = (self._next_record + 1) % self._records
+        self._settle()
 
-    def _follow(self) -> None:
+    def _fault_information(self, address: int) -> int:
+        """FI of a record."""
+        return (address & self.model_config.fault_address) >> 12
+
+    def _settle(self) -> None:
         """PPF is the OR over all F bits; the events see every status."""
-        registers = self.registers
-        pending = any(registers.field(f"FRCD{index}", "F") for index in range(self._records))
-        registers.set_field("FSTS", "PPF", int(pending))
-        condition = any(registers.field("FSTS", name) for name in ("PPF", "IQE", "ICE", "ITE"))
-        self._fault.follow(condition, condition or bool(registers.field("FSTS", "PFO")))
-        completed = bool(registers.field("ICS", "IWC"))
-        self._completion.follow(completed, completed)
+        pending = any(self.registers.field(f"FRCD{index}", "F") for index in range(self._records))
+        self.registers.set_field("FSTS", "PPF", int(pending))
+        self.events.settle()

@@ -43,11 +43,11 @@ class Software:
 
     @property
     def messages(self) -> list[tuple[int, int]]:
-        return self._unit.messages
+        return self._unit.events.sent
 
     @property
-    def lines(self) -> tuple[bool, bool]:
-        return self._unit.lines
+    def lines(self) -> tuple[bool, ...]:
+        return self._unit.events.lines
 
 
 @pytest.mark.parametrize("name", ["DEFAULT", "TINY"])
