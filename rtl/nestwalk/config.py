@@ -74,7 +74,7 @@ class IommuConfig:
     fault_records : int
         Number of fault recording registers (CAP.NFR + 1).
     version_major : int
-        VER.MAX, which selects the behaviours of §0.4.
+        VER.MAX, which selects the behaviours of §0.4; below 6, registers can command invalidations in legacy mode.
     mem_data_width : int
         Data width of the ``mem`` port in bits: 128, 256 or 512.
     data_width, id_width, user_width : int
@@ -148,7 +148,7 @@ class IommuConfig:
     page_requests: bool = True
     counters: bool = True
     fault_records: int = 8
-    version_major: int = 6
+    version_major: int = 5
     mem_data_width: int = 128
     data_width: int = 128
     id_width: int = 6
@@ -192,6 +192,7 @@ class IommuConfig:
         )
         require(0 <= self.max_address_mask <= 52, f"max_address_mask is 0 to 52, not {self.max_address_mask}")
         require(1 <= self.fault_records <= 256, f"fault_records is 1 to 256, not {self.fault_records}")
+        require(1 <= self.version_major <= 15, f"version_major is 1 to 15, not {self.version_major}")
         require(self.mem_data_width in (128, 256, 512), f"mem_data_width is 128, 256 or 512, not {self.mem_data_width}")
         require(
             self.data_width in (32, 64, 128, 256, 512), f"data_width is 32, 64, 128, 256 or 512, not {self.data_width}"
@@ -304,6 +305,7 @@ PRESETS: dict[str, IommuConfig] = {
         page_requests=False,
         counters=False,
         fault_records=1,
+        version_major=6,
         dma_translations=8,
         dma_outstanding=16,
         walk_slots=2,
@@ -336,6 +338,7 @@ PRESETS: dict[str, IommuConfig] = {
         page_requests=False,
         counters=False,
         fault_records=1,
+        version_major=6,
         tag_width=2,
         dma_translations=2,
         dma_outstanding=2,

@@ -10,7 +10,7 @@ from .bus.memory import MemoryIds
 from .bus.merge import Merge
 from .bus.translation import TranslationRequest, TranslationResponse
 from .config import IommuConfig
-from .invalidation.command import Scope
+from .invalidation.command import Invalidation
 from .invalidation.queue import InvalidationQueue
 from .registers.bank import ADDRESS_BITS
 from .registers.file import RegisterFile
@@ -95,8 +95,7 @@ class Core(wiring.Component):
             queue.messages.ready.eq(1),
             self.irq_fault.eq(registers.irq_fault),
             self.irq_invalidation.eq(registers.irq_invalidation),
-            # Without a page request queue nothing raises it; driven, or the converted port would be an input.
-            self.irq_page_request.eq(0),
+            self.irq_page_request.eq(registers.irq_page_request),
         ]
 
         self._merge_invalidations(m, translator, registers, queue)
@@ -104,28 +103,13 @@ class Core(wiring.Component):
         return m
 
     def _merge_invalidations(self, m, translator, registers, queue):
-        """Those of the queue and, after SRTP and changes of TE, of everything (§1.5.2), in turn."""
-        m.submodules.invalidations = merge = Merge(1)
-        one, everything = merge.i
-        forgotten = translator.invalidations.payload
-        m.d.comb += [
-            one.valid.eq(queue.invalidations.valid),
-            queue.invalidations.ready.eq(one.ready),
-            everything.valid.eq(registers.global_invalidate),
-            everything.payload.eq(1),
-            registers.global_invalidate_done.eq(everything.valid & everything.ready),
-            translator.invalidations.valid.eq(merge.o.valid),
-            merge.o.ready.eq(translator.invalidations.ready),
-            # Fields that the scope does not name mean nothing: of everything, they may be the queue's.
-            forgotten.eq(queue.invalidations.payload),
-        ]
-        with m.If(merge.o.payload):
-            m.d.comb += [
-                forgotten.context.eq(1),
-                forgotten.pasid_cache.eq(1),
-                forgotten.iotlb.eq(1),
-                forgotten.scope.eq(Scope.GLOBAL),
-            ]
+        """Those of the queue and those that registers command, in turn."""
+        m.submodules.invalidations = merge = Merge(Invalidation)
+        wiring.connect(m, queue.invalidations, merge.i[0])
+        wiring.connect(m, registers.invalidations, merge.i[1])
+        wiring.connect(m, merge.o, translator.invalidations)
+        # Only the queue's have one; where the scope names none it means nothing.
+        m.d.comb += translator.invalidations.payload.pasid.eq(queue.invalidations.payload.pasid)
 
     def _connect_memory(self, m, translator, registers, queue):
         cfg = self.cfg

@@ -14,13 +14,18 @@ from ..counters.events import Events
 from ..events.fault_log import FaultLog
 from ..events.interrupt import EventMessages
 from ..formats.fault import FaultEvent
+from ..invalidation.command import Invalidation
 from .bank import ADDRESS_BITS, RegisterBank
 from .capability import capability, extended_capability, implementation_capability, version
 from .global_commands import GlobalCommands
-from .signatures import QueueControlSignature
+from .invalidation_commands import InvalidationCommands
+from .signatures import PageRequestControlSignature, QueueControlSignature
 from .table import REGISTERS
 
 __all__ = ["RegisterFile"]
+
+EVENT_REGISTERS = ("ctl", "data", "addr", "uaddr")
+"""Of each kind of event, behind the letters of the kind."""
 
 
 class RegisterFile(wiring.Component):
@@ -28,14 +33,18 @@ class RegisterFile(wiring.Component):
 
     ::
 
-        csr <--> bank <--> global commands --> root pointer, global invalidation
+        csr <--> bank <--> global commands ---------> root pointer
+                                | everything
+                                v
+                      <--> invalidation commands ---> invalidations
                       <--> queue (IQH, IQT, IQA, IQE, IWC)
+                      <--> page_requests (PQH, PQT, PQA, PPR, PRO)
                       <--> fault log <-- faults
-                      <--> event messages --> event_write, irq_fault, irq_invalidation
+                      <--> event messages --> event_write, irq_…
                       <--> counters <-- counted; sharing
 
     Reads wait for event messages that are due or on their way, so that software that sees a status also finds its
-    message in memory (§1.8.2). Register-based invalidation always fails (§1.7).
+    message in memory (§1.8.2).
 
     Parameters
     ----------
@@ -45,42 +54,40 @@ class RegisterFile(wiring.Component):
     -------
     csr : `Axi4LiteSignature`, in
         12 address and 64 data bits; 32- and 64-bit accesses.
-    root_pointer, global_invalidate, global_invalidate_done, drained
+    root_pointer : Out(`RootPointer`)
         As of `GlobalCommands`.
+    invalidations, drained : stream of `Invalidation`, out, In(1)
+        As of `InvalidationCommands`.
     queue : `QueueControlSignature`, out
+    page_requests : `PageRequestControlSignature`, out
+        With ``cfg.page_requests``.
     faults : stream of `FaultEvent`, in
         Taken every other cycle at least.
     event_write : `MemoryWriteSignature`, out
     sharing : Out(Sharing)
     counted : In(Events)
         Pulses; nothing listens without ``cfg.counters``.
-    irq_fault, irq_invalidation : Out(1)
-        High while a status that raises the interrupt is set (PPF, IQE, ICE or ITE; IWC) and IM=0.
-
-    Raises
-    ------
-    ValueError
-        For a major version below 6, whose register-based invalidation would have to work.
+    irq_fault, irq_invalidation, irq_page_request : Out(1)
+        High while a status that raises the interrupt is set (PPF, IQE, ICE or ITE; IWC; PPR or PRO) and IM=0.
     """
 
     def __init__(self, cfg: IommuConfig):
-        if cfg.version_major < 6:
-            raise ValueError(f"the register file is that of major version 6 or later, not {cfg.version_major}")
         self._cfg = cfg
         super().__init__(
             {
                 "csr": In(Axi4LiteSignature(address_width=ADDRESS_BITS, data_width=64)),
                 "root_pointer": Out(RootPointer(cfg)),
-                "global_invalidate": Out(1),
-                "global_invalidate_done": In(1),
+                "invalidations": Out(stream.Signature(Invalidation)),
                 "drained": In(1),
                 "queue": Out(QueueControlSignature(cfg)),
+                **({"page_requests": Out(PageRequestControlSignature(cfg))} if cfg.page_requests else {}),
                 "faults": In(stream.Signature(FaultEvent)),
                 "event_write": Out(MemoryWriteSignature(cfg)),
                 "sharing": Out(Sharing),
                 "counted": In(Events()),
                 "irq_fault": Out(1),
                 "irq_invalidation": Out(1),
+                "irq_page_request": Out(1),
             }
         )
 
@@ -97,16 +104,17 @@ class RegisterFile(wiring.Component):
             register = getattr(bank, name.lower())
             fields = REGISTERS[name].unpack(value)
             m.d.comb += [getattr(register, field.lower()).eq(content) for field, content in fields.items()]
-        # Register-based invalidation is over at once, with granularity 0 for failure (CAIG and IAIG are left 0).
-        m.d.comb += [bank.ccmd.icc_done.eq(1), bank.iotlb.ivt_done.eq(1)]
-        self._global_commands(m, bank)
+        commands = self._global_commands(m, bank)
+        self._invalidation_commands(m, bank, commands)
         self._queue(m, bank)
+        if self._cfg.page_requests:
+            self._page_requests(m, bank)
         log = self._fault_log(m, bank)
         self._events(m, bank, log)
         self._implementation(m, bank)
         return m
 
-    def _global_commands(self, m: Module, bank: RegisterBank):
+    def _global_commands(self, m: Module, bank: RegisterBank) -> GlobalCommands:
         m.submodules.commands = commands = GlobalCommands(self._cfg)
         m.d.comb += [
             commands.set_root_pointer.eq(bank.gcmd.srtp),
@@ -114,13 +122,34 @@ class RegisterFile(wiring.Component):
             commands.translation_enable.eq(bank.gcmd.te),
             commands.mode.eq(bank.rtaddr.ttm),
             commands.root_table.eq(bank.rtaddr.rta),
-            commands.global_invalidate_done.eq(self.global_invalidate_done),
             commands.drained.eq(self.drained),
-            self.global_invalidate.eq(commands.global_invalidate),
             self.root_pointer.eq(commands.root_pointer),
             bank.gsts.tes.eq(commands.tes),
             bank.gsts.rtps.eq(commands.rtps & ~bank.gcmd.srtp),
             bank.gsts.qies.eq(self.queue.enabled),
+        ]
+        return commands
+
+    def _invalidation_commands(self, m: Module, bank: RegisterBank, commands: GlobalCommands):
+        m.submodules.invalidation = invalidation = InvalidationCommands(self._cfg)
+        connect(m, invalidation.invalidations, flipped(self.invalidations))
+        m.d.comb += [
+            invalidation.everything.eq(commands.global_invalidate),
+            commands.global_invalidate_done.eq(invalidation.everything_done),
+            invalidation.mode.eq(self.root_pointer.mode),
+            invalidation.drained.eq(self.drained),
+            invalidation.icc.eq(bank.ccmd.icc),
+            bank.ccmd.icc_done.eq(invalidation.icc_done),
+            bank.ccmd.caig.eq(invalidation.caig),
+            invalidation.ivt.eq(bank.iotlb.ivt),
+            bank.iotlb.ivt_done.eq(invalidation.ivt_done),
+            bank.iotlb.iaig.eq(invalidation.iaig),
+            *(
+                getattr(invalidation.context, name).eq(getattr(bank.ccmd, name))
+                for name in ("cirg", "fm", "sid", "did")
+            ),
+            *(getattr(invalidation.iotlb, name).eq(getattr(bank.iotlb, name)) for name in ("iirg", "did")),
+            *(getattr(invalidation.iotlb, name).eq(getattr(bank.iva, name)) for name in ("addr", "ih", "am")),
         ]
 
     def _queue(self, m: Module, bank: RegisterBank):
@@ -141,6 +170,21 @@ class RegisterFile(wiring.Component):
         with m.If(queue.error):
             m.d.sync += bank.iqercd.iqei.eq(queue.error_code)
 
+    def _page_requests(self, m: Module, bank: RegisterBank):
+        queue = self.page_requests
+        m.d.comb += [
+            queue.base.eq(bank.pqa.pqa),
+            queue.size.eq(bank.pqa.pqs),
+            queue.head.eq(bank.pqh.pqh),
+            queue.tail.eq(bank.pqt.pqt),
+            queue.overflow.eq(bank.prs.pro),
+            queue.hold.eq(bank.writing),
+            bank.pqt.pqt_change.eq(queue.queued),
+            bank.pqt.pqt_next.eq(queue.next_tail),
+            bank.prs.ppr_set.eq(queue.queued),
+            bank.prs.pro_set.eq(queue.overflows),
+        ]
+
     def _fault_log(self, m: Module, bank: RegisterBank) -> FaultLog:
         m.submodules.log = log = FaultLog(self._cfg)
         connect(m, flipped(self.faults), log.faults)
@@ -158,27 +202,27 @@ class RegisterFile(wiring.Component):
 
     def _events(self, m: Module, bank: RegisterBank, log: FaultLog):
         """Interrupts: PFO does not raise the fault event, but keeps other conditions from raising it."""
-        m.submodules.messages = messages = EventMessages(self._cfg, 2)
-        connect(m, messages.write, flipped(self.event_write))
-        fault, invalidation = messages.events
-        conditions = [log.pending, bank.fsts.iqe] + ([bank.fsts.ice, bank.fsts.ite] if self._cfg.device_tlb else [])
-        m.d.comb += [
-            bank.hold.eq(messages.busy),
-            fault.condition.eq(Cat(conditions).any()),
-            fault.status.eq(fault.condition | bank.fsts.pfo),
-            fault.mask.eq(bank.fectl.im),
-            fault.address.eq(Cat(C(0, 2), bank.feaddr.ma, bank.feuaddr.mua)),
-            fault.data.eq(bank.fedata.imd),
-            bank.fectl.ip.eq(fault.pending),
-            self.irq_fault.eq(fault.irq),
-            invalidation.condition.eq(bank.ics.iwc),
-            invalidation.status.eq(bank.ics.iwc),
-            invalidation.mask.eq(bank.iectl.im),
-            invalidation.address.eq(Cat(C(0, 2), bank.ieaddr.ma, bank.ieuaddr.mua)),
-            invalidation.data.eq(bank.iedata.imd),
-            bank.iectl.ip.eq(invalidation.pending),
-            self.irq_invalidation.eq(invalidation.irq),
+        fault = [log.pending, bank.fsts.iqe] + ([bank.fsts.ice, bank.fsts.ite] if self._cfg.device_tlb else [])
+        kinds = [
+            ("fe", Cat(fault).any(), bank.fsts.pfo, self.irq_fault),
+            ("ie", bank.ics.iwc, C(0), self.irq_invalidation),
         ]
+        if self._cfg.page_requests:
+            kinds.append(("pe", bank.prs.ppr | bank.prs.pro, C(0), self.irq_page_request))
+        m.submodules.messages = messages = EventMessages(self._cfg, len(kinds))
+        connect(m, messages.write, flipped(self.event_write))
+        m.d.comb += bank.hold.eq(messages.busy)
+        for event, (kind, condition, silent, irq) in zip(messages.events, kinds, strict=True):
+            control, data, low, high = (getattr(bank, f"{kind}{register}") for register in EVENT_REGISTERS)
+            m.d.comb += [
+                event.condition.eq(condition),
+                event.status.eq(event.condition | silent),
+                event.mask.eq(control.im),
+                event.address.eq(Cat(C(0, 2), low.ma, high.mua)),
+                event.data.eq(data.imd),
+                control.ip.eq(event.pending),
+                irq.eq(event.irq),
+            ]
 
     def _implementation(self, m: Module, bank: RegisterBank):
         cfg, sharing = self._cfg, self.sharing
