@@ -80,7 +80,7 @@ class IommuDomain(Protocol):
         self.tags.assign(tag)
         try:
             if pasid != RID_PASID:
-                await self.iommu.enable_pasid(self.iommu.state_of(device), trace)
+                await self.iommu.contexts.enable_pasid(self.iommu.state_of(device), trace)
             what = f"{type(self).__name__} {self.domain_id}"
             if old is not None and entry is not None:
                 await replace(self.iommu, device, pasid, entry, what, trace)

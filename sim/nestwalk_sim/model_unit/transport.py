@@ -27,7 +27,7 @@ class ModelTransport:
         Whether it announces CAP.CM.
 
     ``device_tlbs`` are the caches of devices that keep translations; ``granted`` are called with each request that was
-    let through.
+    let through, ``blocked`` with each that was not and its fault reason.
     """
 
     def __init__(self, size: int = 64 << 20, config: IommuConfig | None = None, *, caching_mode: bool = False):
@@ -36,6 +36,7 @@ class ModelTransport:
         self.unit = ModelUnit(self.memory, config, caching_mode=caching_mode)
         self.device_tlbs: dict[int, DeviceTlb] = {}
         self.granted: list[Callable[[Request], None]] = []
+        self.blocked: list[Callable[[Request, int], None]] = []
         self.register_accesses = 0
         self._time = 0
 
@@ -73,6 +74,8 @@ class ModelTransport:
         result = self.unit.translate(request)
         for listener in self.granted if result.granted else ():
             listener(request)
+        for listener in self.blocked if result.fault is not None else ():
+            listener(request, result.fault)
         return result
 
     def device_tlb(self, source_id: int) -> DeviceTlb:

@@ -8,7 +8,7 @@ import pytest
 
 from nestwalk_sim.host import iommu_domain
 from nestwalk_sim.host.ioasid import IoasidAllocator
-from nestwalk_sim.host.vtd import cache_tags, invalidate, pasid, prq, sva, svm, unit
+from nestwalk_sim.host.vtd import cache_tags, contexts, invalidate, pasid, prq, sva, svm, unit
 from nestwalk_sim.host.vtd.cache_tags import CacheTags, Stage
 from nestwalk_sim.host.vtd.descriptors import PasidDeviceTlbInvalidate, PasidIotlbInvalidate
 from nestwalk_sim.host.vtd.invalidate import Granularity
@@ -100,7 +100,7 @@ def _zeroed_while_present(patch: Patch) -> None:
 
 
 def _context_zeroed_while_present(patch: Patch) -> None:
-    patch.setattr(unit, "PRESENT", (1 << 64) - 1)
+    patch.setattr(contexts, "PRESENT", (1 << 64) - 1)
 
 
 def _overwritten_while_present(patch: Patch) -> None:

@@ -10,6 +10,7 @@ from ..vtd.pages import PAGE_SIZE, poison
 from ..vtd.sva import SvaDomain
 from ..vtd.svm import HOLDER, Svm
 from ..vtd.unit import Iommu
+from .fault_board import Blocked, FaultBoard
 from .monitor import Words
 from .order import PRESENT, OrderChecker
 
@@ -40,6 +41,7 @@ class BackDoor(Protocol):
 
     granted: list[Callable[[Request], None]]
     """Called with each request that was let through."""
+    blocked: list[Blocked]
 
 
 class Auditor:
@@ -62,6 +64,7 @@ class Auditor:
         self.back_door = back_door
         self.also: list[Callable[[], Iterable[str]]] = []
         self.holders: dict[str, Callable[[int], int]] = {}
+        self.faults = FaultBoard(order.monitor, iommu.faults) if back_door is not None else None
 
     @classmethod
     def attach(cls, iommu: Iommu, back_door: BackDoor | None = None) -> Self:
@@ -78,6 +81,8 @@ class Auditor:
         iommu.ioasids.notifiers.register(Notifier("auditor", Priority.CPU, auditor._on_pasid))
         if back_door is not None:
             back_door.granted.append(auditor._on_grant)
+        if back_door is not None and auditor.faults is not None:
+            back_door.blocked.append(auditor.faults.blocked)
         return auditor
 
     async def audit(self) -> list[str]:
@@ -85,6 +90,7 @@ class Auditor:
         problems = [*self.order.problems, *self.order.quiet()]
         problems += [*self._entries(), *self._bindings(), *self._pasids(), *self._caches()]
         problems += [problem for ask in self.also for problem in ask()]
+        problems += await self.faults.problems() if self.faults is not None else []
         return problems + [problem async for problem in self._poison()]
 
     def state(self) -> tuple[object, ...]:

@@ -119,7 +119,7 @@ async def _bind(processes: SvaProcesses, domain: SvaDomain, device: Device) -> S
     handle, trace = SvaHandle(device, domain), iommu.log.trace("sva_bind_device", "R2")
     domain.tags.assign(domain.tag(device))
     try:
-        await iommu.enable_pasid(iommu.state_of(device), trace)
+        await iommu.contexts.enable_pasid(iommu.state_of(device), trace)
         await setup_first_level(iommu, device, pasid, domain.mm.table, trace)
     except IommuError:
         domain.tags.unassign(domain.tag(device))

@@ -154,6 +154,7 @@ async def bind_gpasid(
     require(device.pci, f"{device} is not a PCI device", ENOTSUPP)
     require(device.pasid_bits == PASID_BITS, f"{device} has PASIDs of {device.pasid_bits} bits, not {PASID_BITS}")
     require(0 < data.hpasid < 1 << PASID_BITS, f"host PASID {data.hpasid} is not 1 to {(1 << PASID_BITS) - 1}")
+    require(not iommu.state_of(device).gone, f"{device} is gone", errno.ENODEV)
     async with iommu.pasid_mutex:
         ioasid = iommu.ioasids.find(domain.owner, data.hpasid)
         svm = ioasid.data
@@ -196,7 +197,7 @@ async def _bind_device(
         undo.callback(iommu.domain_ids.free, record.domain_id)
         domain.tags.assign(record.tag(data.hpasid))
         undo.callback(domain.tags.unassign, record.tag(data.hpasid))
-        await iommu.enable_pasid(iommu.state_of(device), trace)
+        await iommu.contexts.enable_pasid(iommu.state_of(device), trace)
         await setup_nested(iommu, device, data.hpasid, request, record.domain_id, trace)
         undo.push_async_callback(tear_down, iommu, device, data.hpasid, trace.follow("R3"))
         require(ioasid.state is IoasidState.ALLOCATED, f"PASID {data.hpasid} was freed meanwhile", errno.ENOENT)

@@ -64,6 +64,8 @@ class ContextEntry:
         PASIDE: requests-with-PASID are allowed.
     device_tlb_enable : bool
         DTE: translation requests and translated requests are allowed.
+    page_request_enable : bool
+        PRE: page requests are allowed.
     present : bool
         P.
     """
@@ -72,18 +74,21 @@ class ContextEntry:
     directory_size: int
     pasid_enable: bool = False
     device_tlb_enable: bool = False
+    page_request_enable: bool = False
     present: bool = True
     SIZE: ClassVar[int] = 32
 
     def words(self) -> tuple[int, ...]:
         """The entry as four 64-bit words; requests without PASID use PASID 0 (RID_PASID)."""
-        low = self.present | self.device_tlb_enable << 2 | self.pasid_enable << 3 | self.directory_size << 9
+        low = self.present | self.device_tlb_enable << 2 | self.pasid_enable << 3 | self.page_request_enable << 4
+        low |= self.directory_size << 9
         return low | self.pasid_directory, 0, 0, 0
 
     @classmethod
     def decode(cls, words: tuple[int, ...]) -> Self:
         low = words[0]
-        return cls(low & ADDRESS, low >> 9 & 7, bool(low >> 3 & 1), bool(low >> 2 & 1), bool(low & PRESENT))
+        enables = (bool(low >> bit & 1) for bit in (3, 2, 4, 0))
+        return cls(low & ADDRESS, low >> 9 & 7, *enables)
 
 
 @dataclass(frozen=True, kw_only=True)
