@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 
 from .device import Device
 from .errors import IommuError, require
+from .iopf import FaultHandler
 from .vtd.cache_tags import RID_PASID, CacheTag, CacheTags, Stage
 from .vtd.entries import FIRST_LEVEL_DOMAIN, first_level_entry, pass_through_entry
 from .vtd.page_tables import PageTable
@@ -21,11 +22,13 @@ class IommuDomain(Protocol):
     """An address space that devices use without PASID or under one.
 
     ``tags`` are the PASID-table entries that use it: changes of its tables have to reach what is cached of those.
+    ``fault_handler`` serves page faults of what is attached from now on.
     """
 
     iommu: Iommu
     domain_id: int
     tags: CacheTags
+    fault_handler: FaultHandler | None = None
     STAGE: ClassVar[Stage]
 
     def entry(self) -> PasidEntry | None:

@@ -74,8 +74,8 @@ class ModelTransport:
         result = self.unit.translate(request)
         for listener in self.granted if result.granted else ():
             listener(request)
-        for listener in self.blocked if result.fault is not None else ():
-            listener(request, result.fault)
+        for listener in self.blocked if not result.granted else ():
+            listener(request, result.fault or 0)
         return result
 
     def device_tlb(self, source_id: int) -> DeviceTlb:

@@ -121,6 +121,21 @@ class Contexts:
         await self._queue.submit_sync(flush, trace)
         state.pasid_enabled = True
 
+    async def remove(self, device: Device) -> None:
+        """R12: the device is taken out. What it sends from now on comes from nobody.
+
+        Raises
+        ------
+        IommuError
+            EBUSY while something is attached or bound to it.
+        """
+        state = self.state_of(device)
+        require(not state.entries, f"{device} is in use", errno.EBUSY)
+        await self.quarantine(state)
+        await write_entry(self._pages.memory, state.context_address, (0,) * 4)
+        del self.devices[device.source_id]
+        await state.table.destroy()
+
     async def quarantine(self, state: DeviceState) -> None:
         """R15: take the context entry away. What is bound stays so, and can be unbound as ever."""
         trace = self._log.trace("quarantine", "R15")

@@ -114,6 +114,7 @@ class Svm:
         """The PASID was freed while bound: make each entry defunct, or end the binding when the whole set is being
         freed and nobody is left to unbind.
         """
+        await self.iommu.stops.flush()
         async with self.iommu.pasid_mutex:
             for record in list(self.devices):
                 if self.ioasid.owner.dying:
@@ -213,6 +214,7 @@ async def _unbind_device(svm: Svm, record: SvmDev, trace: Trace) -> None:
     iommu, ioasid = svm.iommu, svm.ioasid
     if svm.devices == [record]:
         iommu.ioasids.announce_unbound(ioasid)
+        await iommu.stops.flush()
     await tear_down(iommu, record.device, ioasid.pasid, trace)
     svm.devices.remove(record)
     record.domain.tags.unassign(record.tag(ioasid.pasid))

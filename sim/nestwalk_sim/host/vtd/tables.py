@@ -251,5 +251,15 @@ class PasidTable:
             kept = FAULT_PROCESSING_DISABLE if disable_faults else 0
             await write_entry(self.memory, address, (kept, *_NOTHING[1:]))
 
+    async def destroy(self) -> None:
+        """Free directory and tables; nothing may lead here any more."""
+        size = 8 << self.directory_size + 7
+        content = await self.memory.read(self.directory, size)
+        for at in range(0, size, 8):
+            pointer = int.from_bytes(content[at : at + 8], "little")
+            if pointer & PRESENT:
+                await self._pages.free(pointer & ADDRESS)
+        await self._pages.free(self.directory)
+
     def _slot(self, pasid: int) -> int:
         return self.directory + 8 * (pasid >> 6)

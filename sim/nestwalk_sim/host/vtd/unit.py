@@ -42,6 +42,8 @@ class Iommu:
         Host memory for tables and guests.
     work : WorkQueue
         Clean-up that callers which must not block have left.
+    stops : WorkQueue
+        Devices that have to stop before the translations of a PASID go.
     translating : bool
         Whether translation is on.
     """
@@ -53,6 +55,7 @@ class Iommu:
         self.regs = Registers(self.transport)
         self.pages = PageAllocator(HostMemory(self.transport), base, size, self.fail)
         self.work = WorkQueue(self.transport)
+        self.stops = WorkQueue(self.transport)
         self.ioasids = IoasidAllocator(self.fail)
         self.ioasids.notifiers.register(Notifier("iommu", Priority.IOMMU, self._on_pasid))
         self.pasid_mutex = Mutex(self.transport)
