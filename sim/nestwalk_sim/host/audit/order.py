@@ -98,7 +98,13 @@ class OrderChecker:
             guarded = debt.guarded or range(0)
             if not self._excused(debt) and guarded.start < address + size and address < guarded.stop:
                 self._problem(f"{debt}, but {address:#x} is freed")
+        for source_id, words in self.monitor.contexts.items():
+            if words[0] & PRESENT and address <= words[0] & ADDRESS < address + size:
+                self._problem(
+                    f"R15: the PASID directory of {source_id:04x} is freed while its context entry is present"
+                )
         self.trees.forget(range(address, address + size))
+        self.monitor.forget(range(address, address + size))
 
     def command(self, translation: bool, queue: bool, set_root: bool) -> None:
         """R1 and R14."""
@@ -125,7 +131,10 @@ class OrderChecker:
         if old[0] & ~new[0] & PRESENT and old[0] & ~PRESENT != new[0]:
             self._problem(f"R15: context entry of {source_id:04x} loses more than P at once")
         if old[0] & PRESENT or (self.caching_mode and new[0] & PRESENT):
-            self._owe("R15", f"context entry of {source_id:04x} changed", [("cc_inv", covers.context(source_id))])
+            directory = old[0] & ADDRESS
+            guarded = range(directory, directory + (8 << (old[0] >> 9 & 7) + 7)) if old[0] & PRESENT else None
+            what, needs = f"context entry of {source_id:04x} changed", [("cc_inv", covers.context(source_id))]
+            self._owe("R15", what, needs, None, guarded)
 
     def entry_changed(self, source_id: int, pasid: int, old: Words, new: Words) -> None:
         """R2 to R4, R9, R10."""
