@@ -86,11 +86,11 @@ class IommuDomain(Protocol):
                 await self.iommu.contexts.enable_pasid(self.iommu.state_of(device), trace)
             what = f"{type(self).__name__} {self.domain_id}"
             if old is not None and entry is not None:
-                await replace(self.iommu, device, pasid, entry, what, trace)
+                await replace(self.iommu, device, pasid, entry, what, trace, self.fault_handler)
             elif old is not None:
                 await tear_down(self.iommu, device, pasid, trace)
             elif entry is not None:
-                await install(self.iommu, device, pasid, entry, what, trace)
+                await install(self.iommu, device, pasid, entry, what, trace, self.fault_handler)
         except IommuError:
             self.tags.unassign(tag)
             raise

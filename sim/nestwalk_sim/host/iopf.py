@@ -67,7 +67,8 @@ class GroupState(Enum):
 class IopfGroup:
     """Page requests that are answered together.
 
-    ``born`` is when it was delivered, in the transport's time.
+    ``born`` is when it was delivered, in the transport's time; it is not ``valid`` when one of its requests is none
+    that a device may send.
     """
 
     device: Device
@@ -77,6 +78,7 @@ class IopfGroup:
     faults: list[PageFault] = field(default_factory=list)
     state: GroupState = GroupState.COLLECTING
     born: int = 0
+    valid: bool = True
 
     async def respond(self, code: PageResponse) -> None:
         """`iommu_page_response`.
@@ -87,8 +89,21 @@ class IopfGroup:
             EINVAL for a group that is not waiting for an answer.
         """
         require(self.state is GroupState.DELIVERED, f"group {self.index} of {self.device} is answered already")
-        self.state = GroupState.RESPONDED
-        await self.answer(self, code)
+        await self._answered(GroupState.RESPONDED, code)
+
+    async def auto_respond(self) -> None:
+        """Answer INVALID in place of a handler that is gone or failed; nothing when it was answered."""
+        if self.state is GroupState.DELIVERED:
+            await self._answered(GroupState.AUTO_RESPONDED, PageResponse.INVALID)
+
+    async def _answered(self, state: GroupState, code: PageResponse) -> None:
+        """Answer once; a failure to send leaves it as it was."""
+        self.state = state
+        try:
+            await self.answer(self, code)
+        except IommuError:
+            self.state = GroupState.DELIVERED
+            raise
 
 
 class FaultHandler(Protocol):
@@ -136,19 +151,20 @@ class IopfQueue:
         key = fault.device.source_id, fault.pasid, fault.group
         group = self._partial.setdefault(key, IopfGroup(fault.device, fault.pasid, fault.group, self._answer))
         group.faults.append(fault)
+        group.valid = group.valid and valid
         if not fault.last:
             return
         del self._partial[key]
         self.pending.append(group)
         group.state, group.born = GroupState.DELIVERED, self._now()
         handler = self.handlers.get((fault.device.source_id, fault.pasid or 0))
-        if handler is None or not valid:
-            await self._auto_respond(group)
-            return
         try:
-            await handler.handle(group)
+            if handler is not None and group.valid:
+                await handler.handle(group)
+            else:
+                await group.auto_respond()
         except IommuError:
-            await self._auto_respond(group)
+            await group.auto_respond()
         self._settle()
 
     def discard_partial(self, device: Device | None = None, pasid: int | None = None) -> None:
@@ -172,12 +188,7 @@ class IopfQueue:
 
     async def _answer_pending(self, chosen: Callable[[IopfGroup], bool]) -> None:
         for group in [each for each in self.pending if chosen(each)]:
-            await self._auto_respond(group)
-
-    async def _auto_respond(self, group: IopfGroup) -> None:
-        if group.state is GroupState.DELIVERED:
-            group.state = GroupState.AUTO_RESPONDED
-            await self._answer(group, PageResponse.INVALID)
+            await group.auto_respond()
         self._settle()
 
     def _settle(self) -> None:

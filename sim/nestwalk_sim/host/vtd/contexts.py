@@ -177,5 +177,5 @@ class Contexts:
             table.directory_size,
             pasid_enable=pasid_enable,
             device_tlb_enable=device.ats,
-            page_request_enable=device.page_requests and bool(self._capabilities["PRS"]),
+            page_request_enable=device.page_requests and bool(self._capabilities["PRS"] and self._capabilities["PDS"]),
         )

@@ -199,7 +199,7 @@ async def _bind_device(
         domain.tags.assign(record.tag(data.hpasid))
         undo.callback(domain.tags.unassign, record.tag(data.hpasid))
         await iommu.contexts.enable_pasid(iommu.state_of(device), trace)
-        await setup_nested(iommu, device, data.hpasid, request, record.domain_id, trace)
+        await setup_nested(iommu, device, data.hpasid, request, record.domain_id, trace, domain.fault_handler)
         undo.push_async_callback(tear_down, iommu, device, data.hpasid, trace.follow("R3"))
         require(ioasid.state is IoasidState.ALLOCATED, f"PASID {data.hpasid} was freed meanwhile", errno.ENOENT)
         # Producers of work hear of it when the translation is in place, and of its end before it goes.

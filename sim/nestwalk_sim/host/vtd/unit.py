@@ -17,6 +17,7 @@ from .descriptors import ContextCacheInvalidate, Descriptor, IotlbInvalidate, Pa
 from .domain_ids import DomainIds
 from .faults import FaultLog
 from .pages import PageAllocator
+from .prq import PageRequestQueue
 from .qi import InvalidationQueue
 from .regs import Capabilities, Registers
 from .tables import RootTable
@@ -44,6 +45,8 @@ class Iommu:
         Clean-up that callers which must not block have left.
     stops : WorkQueue
         Devices that have to stop before the translations of a PASID go.
+    page_requests : PageRequestQueue
+        What devices ask for.
     translating : bool
         Whether translation is on.
     """
@@ -66,6 +69,7 @@ class Iommu:
         self.faults: FaultLog
         self.root: RootTable
         self.queue: InvalidationQueue
+        self.page_requests: PageRequestQueue
 
     @classmethod
     async def create(cls, transport: Transport, base: int, size: int, fail: FailPoints | None = None) -> Self:
@@ -91,6 +95,15 @@ class Iommu:
         iommu.queue = await InvalidationQueue.create(iommu.transport, iommu.regs, iommu.pages, size_code=1)
         iommu.queue.give_up_on = iommu.give_up_on
         iommu.contexts = Contexts(iommu.pages, iommu.fail, iommu.log, iommu.capabilities, iommu.queue, iommu.root)
+        iommu.page_requests = await PageRequestQueue.create(
+            iommu.capabilities,
+            iommu.transport,
+            iommu.regs,
+            iommu.pages,
+            iommu.queue,
+            iommu.log,
+            iommu.contexts.devices.get,
+        )
         return iommu
 
     async def enable(self) -> None:
@@ -104,6 +117,7 @@ class Iommu:
         await self.regs.global_command("SRTP", True, trace)
         everything: list[Descriptor] = [ContextCacheInvalidate(), PasidCacheInvalidate(), IotlbInvalidate()]
         await self.queue.submit_sync(everything, trace)
+        await self.page_requests.enable(trace)
         await self.regs.global_command("TE", True, trace)
         self.translating = True
 
