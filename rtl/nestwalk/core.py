@@ -95,8 +95,7 @@ class Core(wiring.Component):
             queue.messages.ready.eq(1),
             self.irq_fault.eq(registers.irq_fault),
             self.irq_invalidation.eq(registers.irq_invalidation),
-            # Without a page request queue nothing raises it; driven, or the converted port would be an input.
-            self.irq_page_request.eq(0),
+            self.irq_page_request.eq(registers.irq_page_request),
         ]
 
         self._merge_invalidations(m, translator, registers, queue)

@@ -25,7 +25,8 @@ class RegisterSignature(Signature):
     """The fields of one register under their names in lower case, seen from the bank.
 
     A field that the bank stores is an output. It comes with an input ``…_set`` when writing 1 clears it (set wins over
-    a clear at the same time), or ``…_done`` when it is self-clearing (a new command wins). Other fields are inputs.
+    a clear at the same time), or ``…_done`` when it is self-clearing (a new command wins), or ``…_change`` and
+    ``…_next`` when hardware changes it, too (a write wins). Other fields are inputs.
     """
 
     def __init__(self, fields: Iterable[Field]):
@@ -40,6 +41,8 @@ class RegisterSignature(Signature):
                 members[f"{name}_set"] = In(field.width)
             if field.self_clearing:
                 members[f"{name}_done"] = In(1)
+            if field.hardware:
+                members |= {f"{name}_change": In(1), f"{name}_next": In(field.width)}
         super().__init__(members)
 
 
@@ -79,6 +82,8 @@ class RegisterBank(wiring.Component):
     csr : `Axi4LiteSignature`, in, 64 data bits
     hold : In(1)
         Reads wait, so that what the unit has under way becomes visible first.
+    writing : Out(1)
+        A write takes effect in this cycle.
     *register* : `RegisterSignature` or `RegisterArraySignature`, out
         One for each register, named in lower case.
 
@@ -109,6 +114,7 @@ class RegisterBank(wiring.Component):
             {
                 "csr": In(Axi4LiteSignature(address_width=ADDRESS_BITS, data_width=8 * WORD_BYTES)),
                 "hold": In(1),
+                "writing": Out(1),
                 **members,
             }
         )
@@ -119,7 +125,7 @@ class RegisterBank(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         csr = self.csr
-        m.d.comb += [csr.rresp.eq(AxiResponse.OKAY), csr.bresp.eq(AxiResponse.OKAY)]
+        m.d.comb += [csr.rresp.eq(AxiResponse.OKAY), csr.bresp.eq(AxiResponse.OKAY), self.writing.eq(self._write)]
         self._accesses(m)
         for register in self._single:
             for field in self._fields(register):
@@ -219,6 +225,9 @@ class RegisterBank(wiring.Component):
             with m.Elif(self._port(register, field, "_done")):
                 m.d.sync += stored.eq(0)
         else:
+            if field.hardware:
+                with m.If(self._port(register, field, "_change")):
+                    m.d.sync += stored.eq(self._port(register, field, "_next"))
             for byte in range(low // 8, (low + field.width - 1) // 8 + 1):
                 first, end = max(low, 8 * byte), min(low + field.width, 8 * byte + 8)
                 with m.If(written & self._strobe[byte]):

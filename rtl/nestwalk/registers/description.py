@@ -52,6 +52,8 @@ class Field:
         Value after reset; of a stored field.
     self_clearing : bool
         A single bit that software sets to start something and hardware clears when it is done; writing 0 does nothing.
+    hardware : bool
+        A stored field that the hardware changes, too.
     when : str
         The capability, like ``ECAP.DT``, without which the field is reserved (reads 0); empty for none.
     """
@@ -63,6 +65,7 @@ class Field:
     description: str
     reset: int = 0
     self_clearing: bool = False
+    hardware: bool = False
     when: str = ""
 
     def __post_init__(self):

@@ -17,10 +17,13 @@ from ..formats.fault import FaultEvent
 from .bank import ADDRESS_BITS, RegisterBank
 from .capability import capability, extended_capability, implementation_capability, version
 from .global_commands import GlobalCommands
-from .signatures import QueueControlSignature
+from .signatures import PageRequestControlSignature, QueueControlSignature
 from .table import REGISTERS
 
 __all__ = ["RegisterFile"]
+
+EVENT_REGISTERS = ("ctl", "data", "addr", "uaddr")
+"""Of each kind of event, behind the letters of the kind."""
 
 
 class RegisterFile(wiring.Component):
@@ -30,8 +33,9 @@ class RegisterFile(wiring.Component):
 
         csr <--> bank <--> global commands --> root pointer, global invalidation
                       <--> queue (IQH, IQT, IQA, IQE, IWC)
+                      <--> page_requests (PQH, PQT, PQA, PPR, PRO)
                       <--> fault log <-- faults
-                      <--> event messages --> event_write, irq_fault, irq_invalidation
+                      <--> event messages --> event_write, irq_…
                       <--> counters <-- counted; sharing
 
     Reads wait for event messages that are due or on their way, so that software that sees a status also finds its
@@ -48,14 +52,16 @@ class RegisterFile(wiring.Component):
     root_pointer, global_invalidate, global_invalidate_done, drained
         As of `GlobalCommands`.
     queue : `QueueControlSignature`, out
+    page_requests : `PageRequestControlSignature`, out
+        With ``cfg.page_requests``.
     faults : stream of `FaultEvent`, in
         Taken every other cycle at least.
     event_write : `MemoryWriteSignature`, out
     sharing : Out(Sharing)
     counted : In(Events)
         Pulses; nothing listens without ``cfg.counters``.
-    irq_fault, irq_invalidation : Out(1)
-        High while a status that raises the interrupt is set (PPF, IQE, ICE or ITE; IWC) and IM=0.
+    irq_fault, irq_invalidation, irq_page_request : Out(1)
+        High while a status that raises the interrupt is set (PPF, IQE, ICE or ITE; IWC; PPR or PRO) and IM=0.
 
     Raises
     ------
@@ -75,12 +81,14 @@ class RegisterFile(wiring.Component):
                 "global_invalidate_done": In(1),
                 "drained": In(1),
                 "queue": Out(QueueControlSignature(cfg)),
+                **({"page_requests": Out(PageRequestControlSignature(cfg))} if cfg.page_requests else {}),
                 "faults": In(stream.Signature(FaultEvent)),
                 "event_write": Out(MemoryWriteSignature(cfg)),
                 "sharing": Out(Sharing),
                 "counted": In(Events()),
                 "irq_fault": Out(1),
                 "irq_invalidation": Out(1),
+                "irq_page_request": Out(1),
             }
         )
 
@@ -101,6 +109,8 @@ class RegisterFile(wiring.Component):
         m.d.comb += [bank.ccmd.icc_done.eq(1), bank.iotlb.ivt_done.eq(1)]
         self._global_commands(m, bank)
         self._queue(m, bank)
+        if self._cfg.page_requests:
+            self._page_requests(m, bank)
         log = self._fault_log(m, bank)
         self._events(m, bank, log)
         self._implementation(m, bank)
@@ -141,6 +151,21 @@ class RegisterFile(wiring.Component):
         with m.If(queue.error):
             m.d.sync += bank.iqercd.iqei.eq(queue.error_code)
 
+    def _page_requests(self, m: Module, bank: RegisterBank):
+        queue = self.page_requests
+        m.d.comb += [
+            queue.base.eq(bank.pqa.pqa),
+            queue.size.eq(bank.pqa.pqs),
+            queue.head.eq(bank.pqh.pqh),
+            queue.tail.eq(bank.pqt.pqt),
+            queue.overflow.eq(bank.prs.pro),
+            queue.hold.eq(bank.writing),
+            bank.pqt.pqt_change.eq(queue.queued),
+            bank.pqt.pqt_next.eq(queue.next_tail),
+            bank.prs.ppr_set.eq(queue.queued),
+            bank.prs.pro_set.eq(queue.overflows),
+        ]
+
     def _fault_log(self, m: Module, bank: RegisterBank) -> FaultLog:
         m.submodules.log = log = FaultLog(self._cfg)
         connect(m, flipped(self.faults), log.faults)
@@ -158,27 +183,27 @@ class RegisterFile(wiring.Component):
 
     def _events(self, m: Module, bank: RegisterBank, log: FaultLog):
         """Interrupts: PFO does not raise the fault event, but keeps other conditions from raising it."""
-        m.submodules.messages = messages = EventMessages(self._cfg, 2)
-        connect(m, messages.write, flipped(self.event_write))
-        fault, invalidation = messages.events
-        conditions = [log.pending, bank.fsts.iqe] + ([bank.fsts.ice, bank.fsts.ite] if self._cfg.device_tlb else [])
-        m.d.comb += [
-            bank.hold.eq(messages.busy),
-            fault.condition.eq(Cat(conditions).any()),
-            fault.status.eq(fault.condition | bank.fsts.pfo),
-            fault.mask.eq(bank.fectl.im),
-            fault.address.eq(Cat(C(0, 2), bank.feaddr.ma, bank.feuaddr.mua)),
-            fault.data.eq(bank.fedata.imd),
-            bank.fectl.ip.eq(fault.pending),
-            self.irq_fault.eq(fault.irq),
-            invalidation.condition.eq(bank.ics.iwc),
-            invalidation.status.eq(bank.ics.iwc),
-            invalidation.mask.eq(bank.iectl.im),
-            invalidation.address.eq(Cat(C(0, 2), bank.ieaddr.ma, bank.ieuaddr.mua)),
-            invalidation.data.eq(bank.iedata.imd),
-            bank.iectl.ip.eq(invalidation.pending),
-            self.irq_invalidation.eq(invalidation.irq),
+        fault = [log.pending, bank.fsts.iqe] + ([bank.fsts.ice, bank.fsts.ite] if self._cfg.device_tlb else [])
+        kinds = [
+            ("fe", Cat(fault).any(), bank.fsts.pfo, self.irq_fault),
+            ("ie", bank.ics.iwc, C(0), self.irq_invalidation),
         ]
+        if self._cfg.page_requests:
+            kinds.append(("pe", bank.prs.ppr | bank.prs.pro, C(0), self.irq_page_request))
+        m.submodules.messages = messages = EventMessages(self._cfg, len(kinds))
+        connect(m, messages.write, flipped(self.event_write))
+        m.d.comb += bank.hold.eq(messages.busy)
+        for event, (kind, condition, silent, irq) in zip(messages.events, kinds, strict=True):
+            control, data, low, high = (getattr(bank, f"{kind}{register}") for register in EVENT_REGISTERS)
+            m.d.comb += [
+                event.condition.eq(condition),
+                event.status.eq(event.condition | silent),
+                event.mask.eq(control.im),
+                event.address.eq(Cat(C(0, 2), low.ma, high.mua)),
+                event.data.eq(data.imd),
+                control.ip.eq(event.pending),
+                irq.eq(event.irq),
+            ]
 
     def _implementation(self, m: Module, bank: RegisterBank):
         cfg, sharing = self._cfg, self.sharing

@@ -1,10 +1,10 @@
-"""What the register file tells the invalidation queue, and what the queue reports back."""
+"""What the register file tells the queues, and what the queues report back."""
 
 from amaranth.lib.wiring import In, Out, Signature
 
 from ..config import IommuConfig
 
-__all__ = ["QueueControlSignature"]
+__all__ = ["PageRequestControlSignature", "QueueControlSignature"]
 
 
 class QueueControlSignature(Signature):
@@ -47,5 +47,41 @@ class QueueControlSignature(Signature):
                 "error": In(1),
                 "error_code": In(4),
                 "wait_complete": In(1),
+            }
+        )
+
+
+class PageRequestControlSignature(Signature):
+    """Control of the page request queue, seen from the register file (§1.13, §7.1).
+
+    Members
+    -------
+    base, size : Out(page_bits), Out(3)
+        PQA.PQA as a host page number, and PQA.PQS.
+    head, tail : Out(14), Out(14)
+        PQH[18:5] and PQT[18:5], in units of 32 bytes.
+    overflow : Out(1)
+        PRS.PRO.
+    hold : Out(1)
+        A write of software takes effect in this cycle, and neither ``queued`` nor ``overflows`` may be high. So a
+        status that software clears was set before, and what sets it afterwards is new: it raises the interrupt again.
+    queued, next_tail : In(1), In(14)
+        Pulse: a request is in memory; PQT becomes ``next_tail`` and PRS.PPR is set.
+    overflows : In(1)
+        Pulse that sets PRS.PRO.
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__(
+            {
+                "base": Out(cfg.page_bits),
+                "size": Out(3),
+                "head": Out(14),
+                "tail": Out(14),
+                "overflow": Out(1),
+                "hold": Out(1),
+                "queued": In(1),
+                "next_tail": In(14),
+                "overflows": In(1),
             }
         )

@@ -12,8 +12,9 @@ from .description import Attribute, Field, Register
 
 __all__ = ["FAULT_RECORD_OFFSET", "IMPLEMENTATION_OFFSET", "IOTLB_OFFSET", "REGISTERS"]
 
-FAULT_RECORD_OFFSET = 0x220
-"""Byte offset of the first fault recording register: 16 * CAP.FRO."""
+FAULT_RECORD_OFFSET = 0x500
+"""Byte offset of the first fault recording register, 16 * CAP.FRO: behind all other registers of the specification,
+with room for 112 records below this implementation's own."""
 
 IOTLB_OFFSET = 0xF0
 """Byte offset of IVA, which IOTLB follows: 16 * ECAP.IRO."""
@@ -37,7 +38,7 @@ def _register(name: str, offset: int, width: int, section: str, description: str
     )
 
 
-def _event_registers(letter: str, offset: int, section: str, event: str) -> tuple[Register, ...]:
+def _event_registers(letter: str, offset: int, section: str, event: str, *, when: str = "") -> tuple[Register, ...]:
     """Control, data and address registers of one event's interrupt message (§1.8, §1.9)."""
     return (
         _register(
@@ -46,8 +47,8 @@ def _event_registers(letter: str, offset: int, section: str, event: str) -> tupl
             32,
             section,
             f"{event} control",
-            _field("31", "IM", RW, "interrupt mask", reset=1),
-            _field("30", "IP", RO, "interrupt pending"),
+            _field("31", "IM", RW, "interrupt mask", reset=1, when=when),
+            _field("30", "IP", RO, "interrupt pending", when=when),
         ),
         _register(
             f"{letter}DATA",
@@ -55,7 +56,7 @@ def _event_registers(letter: str, offset: int, section: str, event: str) -> tupl
             32,
             section,
             f"{event} message data",
-            _field("15:0", "IMD", RW, "interrupt message data"),
+            _field("15:0", "IMD", RW, "interrupt message data", when=when),
         ),
         _register(
             f"{letter}ADDR",
@@ -63,7 +64,7 @@ def _event_registers(letter: str, offset: int, section: str, event: str) -> tupl
             32,
             section,
             f"{event} message address",
-            _field("31:2", "MA", RW, "message address [31:2]"),
+            _field("31:2", "MA", RW, "message address [31:2]", when=when),
         ),
         _register(
             f"{letter}UADDR",
@@ -71,7 +72,7 @@ def _event_registers(letter: str, offset: int, section: str, event: str) -> tupl
             32,
             section,
             f"{event} message upper address",
-            _field("31:0", "MUA", RW, "message address [63:32]"),
+            _field("31:0", "MUA", RW, "message address [63:32]", when=when),
         ),
     )
 
@@ -279,6 +280,54 @@ _INVALIDATION_QUEUE = (
         _field("47:32", "ITESID", ROS, "source of the timed-out request", when="ECAP.DT"),
         _field("3:0", "IQEI", ROS, "why the queue stopped, valid while FSTS.IQE is set"),
     ),
+)
+
+_PAGE_REQUEST_QUEUE = (
+    _register(
+        "PQH",
+        0x0C0,
+        64,
+        "§1.13",
+        "Page request queue head",
+        _field("18:5", "PQH", RW, "next request that software takes, byte offset [18:5]", when="ECAP.PRS"),
+    ),
+    _register(
+        "PQT",
+        0x0C8,
+        64,
+        "§1.13",
+        "Page request queue tail",
+        _field(
+            "18:5",
+            "PQT",
+            RW,
+            "where the next request goes, byte offset [18:5]; moves on when one is in memory",
+            hardware=True,
+            when="ECAP.PRS",
+        ),
+    ),
+    _register(
+        "PQA",
+        0x0D0,
+        64,
+        "§1.13",
+        "Page request queue address",
+        _field("63:12", "PQA", RW, "queue address [63:12]", when="ECAP.PRS"),
+        _field("2:0", "PQS", RW, "queue size: 2^(PQS + 7) requests", when="ECAP.PRS"),
+    ),
+    _register(
+        "PRS",
+        0x0DC,
+        32,
+        "§1.13",
+        "Page request status",
+        _field("1", "PRO", RW1CS, "a request found no place; while this is set none is queued", when="ECAP.PRS"),
+        _field("0", "PPR", RW1CS, "a request has been queued", when="ECAP.PRS"),
+    ),
+    *_event_registers("PE", 0x0E0, "§1.13", "Page request event", when="ECAP.PRS"),
+)
+
+_REGISTER_INVALIDATION = (
     _register(
         "IVA",
         IOTLB_OFFSET,
@@ -388,6 +437,15 @@ _IMPLEMENTATION = (
 
 REGISTERS: Mapping[str, Register] = {
     register.name: register
-    for register in (*_CAPABILITIES, *_CONTROL, *_FAULT_EVENTS, *_INVALIDATION_QUEUE, *_FAULT_RECORDS, *_IMPLEMENTATION)
+    for register in (
+        *_CAPABILITIES,
+        *_CONTROL,
+        *_FAULT_EVENTS,
+        *_INVALIDATION_QUEUE,
+        *_PAGE_REQUEST_QUEUE,
+        *_REGISTER_INVALIDATION,
+        *_FAULT_RECORDS,
+        *_IMPLEMENTATION,
+    )
 }
 """All registers by name, in the order of their offsets."""

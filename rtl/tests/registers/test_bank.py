@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Random accesses to the register bank against registers kept in Python."""
 
 import pytest
@@ -6,7 +7,7 @@ from nestwalk.config import PRESETS
 from nestwalk.registers.bank import RegisterBank
 from nestwalk.registers.capability import is_announced
 from nestwalk.registers.description import Attribute
-from nestwalk.registers.table import REGISTERS
+from nestwalk.registers.table import FAULT_RECORD_OFFSET, REGISTERS
 from rtl.tests.registers.csr import access_read, access_write
 from rtl.tests.simulation import simulate
 
@@ -66,6 +67,12 @@ def test_random_accesses(preset, rng):
         if field.attribute in (Attribute.RO, Attribute.ROS):
             reference.values[place] = rng.getrandbits(field.width)
             ctx.set(port(dut, place), reference.values[place])
+        elif field.hardware:
+            reference.values[place] = rng.getrandbits(field.width)
+            ctx.set(port(dut, place, "_next"), reference.values[place])
+            ctx.set(port(dut, place, "_change"), 1)
+            await ctx.tick()
+            ctx.set(port(dut, place, "_change"), 0)
         elif field.self_clearing or field.attribute is Attribute.RW1CS:
             trigger = port(dut, place, "_done" if field.self_clearing else "_set")
             ctx.set(trigger, 1)
@@ -75,7 +82,7 @@ def test_random_accesses(preset, rng):
 
     async def testbench(ctx):
         for _ in range(1500):
-            word = rng.choice(words) if rng.randrange(8) else rng.randrange(0x220 // 8)
+            word = rng.choice(words) if rng.randrange(8) else rng.randrange(FAULT_RECORD_OFFSET // 8)
             match rng.randrange(3):
                 case 0:
                     await hardware_event(ctx)
@@ -144,3 +151,10 @@ def test_reads_and_writes_take_turns():
     simulate(dut, testbench)
     assert counts["read"] >= 25
     assert abs(counts["read"] - counts["write"]) <= 1
+
+
+def test_fault_records_end_before_the_registers_behind_them():
+    cfg = PRESETS["DEFAULT"]
+    assert RegisterBank(cfg.replace(fault_records=112))
+    with pytest.raises(ValueError, match="113 fault records do not fit"):
+        RegisterBank(cfg.replace(fault_records=113))

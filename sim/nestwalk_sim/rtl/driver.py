@@ -37,7 +37,7 @@ class Driver:
     def __init__(self, bench: Bench, records: int):
         self.bench = bench
         self._records = records
-        self._first_record = 16 * 0x22
+        self._first_record = offset("FRCD")
         self._enabled = 0  # level bits of GCMD
 
     async def _command(self, bit: int, on: bool) -> None:
