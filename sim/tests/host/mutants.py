@@ -8,7 +8,7 @@ import pytest
 
 from nestwalk_sim.host import iommu_domain
 from nestwalk_sim.host.ioasid import IoasidAllocator
-from nestwalk_sim.host.vtd import cache_tags, contexts, invalidate, pasid, prq, sva, svm, unit
+from nestwalk_sim.host.vtd import cache_tags, contexts, drain, invalidate, pasid, sva, svm, unit
 from nestwalk_sim.host.vtd.cache_tags import CacheTags, Stage
 from nestwalk_sim.host.vtd.descriptors import PasidDeviceTlbInvalidate, PasidIotlbInvalidate
 from nestwalk_sim.host.vtd.invalidate import Granularity
@@ -58,11 +58,11 @@ def _no_drain(patch: Patch) -> None:
 
 
 def _no_drain_without_pasid(patch: Patch) -> None:
-    async def drain(iommu, device, number, trace) -> None:
+    async def draining(iommu, device, number, trace) -> None:
         if number != pasid.RID_PASID:
-            await prq.drain(iommu, device, number, trace)
+            await drain.drain(iommu, device, number, trace)
 
-    patch.setattr(pasid, "drain", drain)
+    patch.setattr(pasid, "drain", draining)
 
 
 def _no_drain_of_defunct(patch: Patch) -> None:
@@ -73,13 +73,13 @@ def _no_drain_of_defunct(patch: Patch) -> None:
         if disable_faults:
             forgotten.add(number)
 
-    async def drain(iommu, device, number, trace) -> None:
+    async def draining(iommu, device, number, trace) -> None:
         if number not in forgotten:
-            await prq.drain(iommu, device, number, trace)
+            await drain.drain(iommu, device, number, trace)
 
     forgotten: set[int] = set()
     patch.setattr(PasidTable, "clear", cleared)
-    patch.setattr(pasid, "drain", drain)
+    patch.setattr(pasid, "drain", draining)
 
 
 def _by_pasid_instead_of_domain(patch: Patch) -> None:
@@ -237,9 +237,9 @@ def _no_undo(patch: Patch) -> None:
 
 
 def _failed_replace_forgets_the_old(patch: Patch) -> None:
-    async def replace(iommu, device, number, entry, what, trace):
+    async def replace(iommu, device, number, entry, what, trace, handler):
         old = await pasid.tear_down(iommu, device, number, trace)
-        await pasid.install(iommu, device, number, entry, what, trace)
+        await pasid.install(iommu, device, number, entry, what, trace, handler)
         return old
 
     patch.setattr(iommu_domain, "replace", replace)

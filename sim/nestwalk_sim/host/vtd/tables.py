@@ -1,6 +1,7 @@
 """Root, context and PASID tables (§2.2 to §2.6): images of entries, and writers that make them present last."""
 
 import errno
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -168,15 +169,22 @@ class RootTable:
     async def create(cls, pages: PageAllocator) -> Self:
         return cls(pages, await pages.allocate())
 
+    async def find(self, source_id: int) -> int | None:
+        """Address of the context entry of a requester, or None where no context table exists yet."""
+        pointer = int.from_bytes(await self._pages.memory.read(self._slot(source_id), 8), "little")
+        return (pointer & ADDRESS) + ContextEntry.SIZE * (source_id & 0x7F) if pointer & PRESENT else None
+
     async def context_entry(self, source_id: int) -> int:
-        """Host address of the context entry of a requester."""
-        bus, half, index = source_id >> 8, source_id >> 7 & 1, source_id & 0x7F
-        slot = self.address + PIECE * bus + 8 * half
-        pointer = int.from_bytes(await self._pages.memory.read(slot, 8), "little")
-        if not pointer & PRESENT:
-            pointer = await self._pages.allocate() | PRESENT
-            await self._pages.memory.write(slot, pointer.to_bytes(8, "little"))
-        return (pointer & ADDRESS) + ContextEntry.SIZE * index
+        """Address of the context entry of a requester; a missing context table is made."""
+        address = await self.find(source_id)
+        if address is None:
+            table = await self._pages.allocate()
+            await self._pages.memory.write(self._slot(source_id), (table | PRESENT).to_bytes(8, "little"))
+            address = table + ContextEntry.SIZE * (source_id & 0x7F)
+        return address
+
+    def _slot(self, source_id: int) -> int:
+        return self.address + PIECE * (source_id >> 8) + 8 * (source_id >> 7 & 1)
 
 
 class PasidTable:
@@ -251,15 +259,29 @@ class PasidTable:
             kept = FAULT_PROCESSING_DISABLE if disable_faults else 0
             await write_entry(self.memory, address, (kept, *_NOTHING[1:]))
 
+    async def present(self) -> AsyncIterator[tuple[int, PasidEntry]]:
+        """Every present entry, by its PASID."""
+        async for index, table in self._tables():
+            content = await self.memory.read(table, PAGE_SIZE)
+            for number in range(PAGE_SIZE // PasidEntry.SIZE):
+                if content[number * PasidEntry.SIZE] & PRESENT:
+                    pasid = index * (PAGE_SIZE // PasidEntry.SIZE) + number
+                    yield pasid, await self.read(pasid)
+
     async def destroy(self) -> None:
         """Free directory and tables; nothing may lead here any more."""
+        async for _, table in self._tables():
+            await self._pages.free(table)
+        await self._pages.free(self.directory)
+
+    async def _tables(self) -> AsyncIterator[tuple[int, int]]:
+        """Index and address of each table of the directory."""
         size = 8 << self.directory_size + 7
         content = await self.memory.read(self.directory, size)
         for at in range(0, size, 8):
             pointer = int.from_bytes(content[at : at + 8], "little")
             if pointer & PRESENT:
-                await self._pages.free(pointer & ADDRESS)
-        await self._pages.free(self.directory)
+                yield at // 8, pointer & ADDRESS
 
     def _slot(self, pasid: int) -> int:
         return self.directory + 8 * (pasid >> 6)
