@@ -69,6 +69,8 @@ class OrderChecker:
     ----------
     problems : list of str
         Violations so far, each beginning with the recipe.
+    came : list of callable
+        Told requester id and PASID of each entry that becomes present.
     """
 
     caching_mode: bool = False
@@ -76,6 +78,7 @@ class OrderChecker:
     asks: Callable[[int], bool] = lambda source_id: False
     problems: list[str] = field(default_factory=list)
     debts: list[Debt] = field(default_factory=list)
+    came: list[Callable[[int, int], None]] = field(default_factory=list)
 
     def __post_init__(self):
         self.monitor = BusMonitor(self)
@@ -192,6 +195,8 @@ class OrderChecker:
 
     def _entry_came(self, key: tuple[int, int], name: str, new: Words) -> None:
         self._live[key] = new
+        for told in self.came:
+            told(*key)
         for root, levels, second in _trees(new):
             self.trees.add(root, levels, second)
         if self.caching_mode:
