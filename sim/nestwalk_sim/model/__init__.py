@@ -2,7 +2,8 @@
 hardware sources."""
 
 from .config import MODEL_PRESETS, ModelConfig, model_preset
-from .fault_conditions import FAULT_CONDITIONS, FaultCondition, untranslated_conditions
+from .fault_conditions import FAULT_CONDITIONS, FaultCondition, page_request_conditions, untranslated_conditions
+from .page_request import Acceptance, PageRequest, PageResponse, ResponseCode, accept_page_request
 from .request import (
     Access,
     AccessKind,
@@ -20,6 +21,7 @@ from .translate import translate
 __all__ = [
     "FAULT_CONDITIONS",
     "MODEL_PRESETS",
+    "Acceptance",
     "Access",
     "AccessKind",
     "AddressType",
@@ -27,12 +29,17 @@ __all__ = [
     "MemoryAccess",
     "Mode",
     "ModelConfig",
+    "PageRequest",
+    "PageResponse",
     "Permissions",
     "Request",
+    "ResponseCode",
     "Result",
     "Structure",
     "UnitState",
+    "accept_page_request",
     "model_preset",
+    "page_request_conditions",
     "translate",
     "untranslated_conditions",
 ]

@@ -6,7 +6,13 @@ from typing import NamedTuple
 
 from .config import ModelConfig
 
-__all__ = ["FAULT_CONDITIONS", "FaultCondition", "TranslationFault", "untranslated_conditions"]
+__all__ = [
+    "FAULT_CONDITIONS",
+    "FaultCondition",
+    "TranslationFault",
+    "page_request_conditions",
+    "untranslated_conditions",
+]
 
 
 class FaultCondition(NamedTuple):
@@ -276,4 +282,11 @@ def untranslated_conditions(config: ModelConfig) -> frozenset[str]:
     """Names of the conditions that an untranslated request can meet on a unit with this configuration."""
     return frozenset(
         name for name, condition in FAULT_CONDITIONS.items() if condition.untranslated and condition.announced(config)
+    )
+
+
+def page_request_conditions(config: ModelConfig) -> frozenset[str]:
+    """Names of the conditions that a page request can meet on a unit with this configuration."""
+    return frozenset(
+        name for name, condition in FAULT_CONDITIONS.items() if condition.page_request and condition.announced(config)
     )

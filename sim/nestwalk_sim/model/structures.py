@@ -40,6 +40,7 @@ class ContextEntry(NamedTuple):
     directory."""
 
     pasid_enabled: bool
+    page_requests: bool
     pasid_directory: int
     pasid_limit: int
     rid_pasid: int
@@ -126,7 +127,12 @@ def scalable_context(entry: int, config: ModelConfig) -> ContextEntry:
     if pasid_in_translated and not pasid_enabled:
         raise TranslationFault("SCT.4.3")
     return ContextEntry(
-        bool(pasid_enabled), entry & config.table_address, pasid_limit, rid_pasid, bool(entry & 1 << 84)
+        bool(pasid_enabled),
+        bool(page_requests),
+        entry & config.table_address,
+        pasid_limit,
+        rid_pasid,
+        bool(entry & 1 << 84),
     )
 
 

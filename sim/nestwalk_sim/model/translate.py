@@ -5,22 +5,11 @@ from .config import ModelConfig
 from .fault_conditions import FAULT_CONDITIONS, TranslationFault
 from .paging import Translation, first_stage, in_interrupt_range, second_stage_only
 from .request import Access, AddressType, Mode, Permissions, Request, Result, Structure, UnitState
-from .structures import (
-    FIRST_STAGE,
-    NESTED,
-    SECOND_STAGE,
-    legacy_context,
-    legacy_root,
-    pasid_directory,
-    pasid_entry,
-    scalable_context,
-    scalable_root,
-)
+from .requester import LEGACY, check_root_table_address, find_requester
+from .structures import FIRST_STAGE, NESTED, SECOND_STAGE, legacy_context, legacy_root
 from .walk import Walk
 
 __all__ = ["translate"]
-
-_LEGACY, _SCALABLE, _RESERVED, _ABORT = range(4)
 
 _EVERYTHING = Permissions(True, True)
 _NOTHING = Permissions(False, False)
@@ -52,23 +41,12 @@ class _Attempt:
             if request.access is Access.ZERO_LENGTH_READ or (request.access is Access.WRITE and request.one_dword):
                 return _pass(request.address)
             raise TranslationFault("INT.1")
-        self._check_root_table_address()
-        return self._legacy() if state.ttm == _LEGACY else self._scalable()
-
-    def _check_root_table_address(self) -> None:
-        """Steps 1 to 4 of §3.3."""
-        config, request = self.walk.config, self.request
-        ttm = self.state.ttm
-        if ttm == _RESERVED:
-            raise TranslationFault("RTA.1.2")
-        if ttm == _ABORT:
-            raise TranslationFault("RTA.4" if config.abort_dma else "RTA.1.1")
-        if ttm == _SCALABLE and not config.scalable_mode:
-            raise TranslationFault("RTA.1.3")
-        if ttm == _LEGACY and request.pasid is not None:
+        check_root_table_address(self.state, self.walk.config)
+        if state.ttm == LEGACY and request.pasid is not None:
             raise TranslationFault("RTA.2")
-        if config.version_major >= 8 and request.pasid is not None and request.execute:
+        if self.walk.config.version_major >= 8 and request.pasid is not None and request.execute:
             raise TranslationFault("RTA.5")
+        return self._legacy() if state.ttm == LEGACY else self._scalable()
 
     def _legacy(self) -> Translation:
         """The legacy walk of §3.4."""
@@ -97,30 +75,8 @@ class _Attempt:
     def _scalable(self) -> Translation:
         """Steps 5 to 15 of §3.3."""
         walk, request = self.walk, self.request
-        config = walk.config
-        bus, device_function = request.source_id >> 8, request.source_id & 0xFF
-        root = walk.read(self.state.root_table + 16 * bus, 16, Structure.SCALABLE_ROOT, "SRT.1")
-        table = scalable_root(root >> 64 if device_function & 0x80 else root & (1 << 64) - 1, config)
-        context_entry = walk.read(table + 32 * (device_function & 0x7F), 32, Structure.SCALABLE_CONTEXT, "SCT.1")
-        walk.fault_processing_disabled |= bool(context_entry & 2)
-        context = scalable_context(context_entry, config)
-        pasid, privileged = context.rid_pasid, context.rid_privileged
-        if request.pasid is not None:
-            pasid, privileged = request.pasid, request.privileged
-            if not context.pasid_enabled:
-                raise TranslationFault("SCT.6")
-            if pasid >> config.pasid_bits:
-                raise TranslationFault("SGN.10")
-            if pasid >= context.pasid_limit:
-                raise TranslationFault("SCT.7")
-            if pasid == context.rid_pasid:
-                raise TranslationFault("SCT.9")
-        directory_entry = walk.read(context.pasid_directory + 8 * (pasid >> 6), 8, Structure.PASID_DIRECTORY, "SPD.1")
-        walk.fault_processing_disabled |= bool(directory_entry & 2)
-        table = pasid_directory(directory_entry, config)
-        table_entry = walk.read(table + 64 * (pasid & 0x3F), 64, Structure.PASID_TABLE, "SPT.1")
-        walk.fault_processing_disabled |= bool(table_entry & 2)
-        entry = pasid_entry(table_entry, config)
+        context, _, entry = find_requester(walk, self.state.root_table, request.source_id, request.pasid)
+        privileged = context.rid_privileged if request.pasid is None else request.privileged
         if request.pasid is not None and request.execute:
             raise TranslationFault("SPT.5")
         if privileged and not entry.supervisor:

@@ -3,8 +3,12 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from nestwalk.config import IommuConfig
+
 from ..memory import AccessError, Memory
+from ..model.page_request import PageResponse
 from .caches import Caches, Tag
+from .page_requests import PageRequests
 from .register_file import RegisterFile
 
 __all__ = ["DeviceTlb", "InvalidationQueue"]
@@ -25,8 +29,12 @@ DEFINED_BITS: dict[int, tuple[int, int]] = {
     6: (0xF | GRANULARITY | DOMAIN | PASID, RANGE),
     7: (0xF | GRANULARITY | DOMAIN | PASID, 0),
     8: (0xF | 0x1F << 4 | 0xF << 12 | DOMAIN | PASID | 0xFFF << 52, ~0xFFF & (1 << 64) - 1 | 1 << 11 | 1),
+    9: (0x1F | 0xF << 12 | DOMAIN | PASID, 0xFFC),
 }
 """Bits of the two low 64-bit words that each descriptor type defines (§5.2); all others must be 0."""
+
+DRAIN = 1 << 7
+"""PD of a wait descriptor, which is reserved without page requests."""
 
 GRANULARITIES = {1: {1, 2, 3}, 2: {1, 2, 3}, 6: {2, 3}, 7: {0, 1, 3}}
 """Values of G that are not reserved."""
@@ -61,7 +69,16 @@ class InvalidationQueue:
         Requester ids of devices that keep translations; invalidations of others complete at once.
     """
 
-    def __init__(self, registers: RegisterFile, memory: Memory, caches: Caches):
+    def __init__(
+        self,
+        config: IommuConfig,
+        registers: RegisterFile,
+        memory: Memory,
+        caches: Caches,
+        page_requests: PageRequests,
+    ):
+        self._has_page_requests = config.page_requests
+        self._page_requests = page_requests
         self._registers = registers
         self._memory = memory
         self._caches = caches
@@ -76,6 +93,7 @@ class InvalidationQueue:
             6: self._pasid_iotlb,
             7: self._pasid_cache,
             8: self._pasid_device_tlb,
+            9: self._page_group_response,
         }
 
     def run(self) -> None:
@@ -118,15 +136,15 @@ class InvalidationQueue:
         self._handlers[low & 0xF](low, high)
         self.executed.append(int.from_bytes(content, "little"))
 
-    @staticmethod
-    def _check(low: int, high: int, upper: int) -> None:
+    def _check(self, low: int, high: int, upper: int) -> None:
         kind = low & 0xF
-        if kind not in DEFINED_BITS or low >> 9 & 7:
+        if kind not in DEFINED_BITS or low >> 9 & 7 or (kind == 9 and not self._has_page_requests):
             raise QueueError(INVALID_TYPE)
         if kind in GRANULARITIES and low >> 4 & 3 not in GRANULARITIES[kind]:
             raise QueueError(INVALID_TYPE)
         defined_low, defined_high = DEFINED_BITS[kind]
-        if low & ~defined_low or high & ~defined_high or upper:
+        drains = kind == WAIT and low & DRAIN and not self._has_page_requests
+        if low & ~defined_low or high & ~defined_high or upper or drains:
             raise QueueError(RESERVED_FIELD)
 
     def _device_tlb(self, low: int, high: int) -> None:
@@ -136,15 +154,21 @@ class InvalidationQueue:
         self._send(low >> 16 & 0xFFFF, low >> 32 & 0xFFFFF, high, bool(high >> 11 & 1))
 
     def _send(self, source_id: int, pasid: int | None, word: int, size_bit: bool) -> None:
-        """An invalidation request to a device; one that does not answer is missed at the next wait."""
+        """An invalidation request to a device; one that does not answer is missed at the next wait. The answer pushes
+        the device's page requests before it.
+        """
         device = self.device_tlbs.get(source_id)
-        if device is None:
-            return
-        if device.silent:
+        if device is not None and device.silent:
             self._unanswered = True
             self._registers.set_field("IQERCD", "ITESID", source_id)
-        else:
+            return
+        if device is not None:
             device.invalidate(pasid, word & -4096, size_bit)
+        self._page_requests.push(source_id)
+
+    def _page_group_response(self, low: int, high: int) -> None:
+        pasid = low >> 32 & 0xFFFFF if low >> 4 & 1 else None
+        self._page_requests.respond(PageResponse(low >> 16 & 0xFFFF, pasid, high >> 3 & 0x1FF, low >> 12 & 0xF))
 
     def _wait(self, low: int, high: int) -> None:
         if low >> 5 & 1:

@@ -1,5 +1,7 @@
 """Storage behind the register table: read, write with each field's attribute, write-one-to-clear."""
 
+from nestwalk.config import IommuConfig
+from nestwalk.registers.capability import is_announced
 from nestwalk.registers.description import Attribute, Register
 from nestwalk.registers.table import REGISTERS
 
@@ -7,22 +9,25 @@ __all__ = ["RegisterFile"]
 
 
 class RegisterFile:
-    """Values of all registers.
+    """Values of all registers. Fields that are not announced are 0, whatever is done to them.
 
     Parameters
     ----------
-    fault_records : int
-        How many elements FRCD has; they are called ``FRCD0``, ``FRCD1``, ...
+    config : IommuConfig
+        Says which fields there are and how many elements FRCD has; they are called ``FRCD0``, ``FRCD1``, ...
     """
 
-    def __init__(self, fault_records: int):
+    def __init__(self, config: IommuConfig):
         self._registers: dict[str, tuple[Register, int]] = {}
         self._values: dict[str, int] = {}
+        self._announced: dict[str, int] = {}
         for name, register in REGISTERS.items():
-            for index in range(register.count(fault_records)):
+            announced = [field for field in register.fields if is_announced(config, field)]
+            self._announced[name] = sum(field.mask for field in announced)
+            for index in range(register.count(config.fault_records)):
                 element = f"{name}{index}" if register.array else name
                 self._registers[element] = register, register.offset + index * register.width // 8
-                self._values[element] = register.pack({field.name: field.reset for field in register.fields})
+                self._values[element] = register.pack({field.name: field.reset for field in announced})
 
     def __getitem__(self, name: str) -> int:
         return self._values[name]
@@ -36,8 +41,10 @@ class RegisterFile:
 
     def set_field(self, name: str, field: str, value: int) -> None:
         """Change one field as the hardware behind the register does, whatever software may do to it."""
-        mask = self._registers[name][0].by_name[field]
-        self._values[name] = self._values[name] & ~mask.mask | value << mask.low
+        register = self._registers[name][0]
+        mask = register.by_name[field]
+        value = value << mask.low & self._announced[register.name]
+        self._values[name] = self._values[name] & ~mask.mask | value
 
     def read(self, offset: int, size: int) -> int:
         """What a read of ``size`` bytes returns; 0 where there is no register."""
@@ -63,7 +70,8 @@ class RegisterFile:
         touched = (1 << 8 * size) - 1 << shift
         written = value << shift & touched
         cleared = sum(field.mask for field in register.fields if field.attribute.write_one_clears)
-        stored = sum(field.mask for field in register.fields if field.attribute is Attribute.RW) & touched
+        stored = sum(field.mask for field in register.fields if field.attribute is Attribute.RW)
+        stored &= touched & self._announced[register.name]
         self._values[name] = (self._values[name] & ~stored | written & stored) & ~(written & cleared)
         return name, written
 

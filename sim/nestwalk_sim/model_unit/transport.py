@@ -7,6 +7,7 @@ from nestwalk.config import IommuConfig
 from ..host.audit.auditor import Cached
 from ..host.device_tlb import DeviceTlb
 from ..memory import Memory
+from ..model.page_request import PageRequest, PageResponse
 from ..model.request import Request, Result
 from ..model.translate import translate
 from .unit import ModelUnit
@@ -77,6 +78,15 @@ class ModelTransport:
         for listener in self.blocked if not result.granted else ():
             listener(request, result.fault or 0)
         return result
+
+    async def request_page(self, request: PageRequest) -> None:
+        """Send a device's page request."""
+        self._time += 1
+        self.unit.request_page(request)
+
+    def page_responses(self, source_id: int) -> list[PageResponse]:
+        """Take the page group responses that have come for a device, oldest first."""
+        return self.unit.page_requests.responses.pop(source_id, [])
 
     def device_tlb(self, source_id: int) -> DeviceTlb:
         """The device's own cache, from now on under the unit's invalidations."""

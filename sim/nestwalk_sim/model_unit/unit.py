@@ -8,9 +8,12 @@ from nestwalk.registers.table import REGISTERS
 
 from ..memory import Memory
 from ..model.config import ModelConfig
+from ..model.page_request import Acceptance, PageRequest, accept_page_request
 from ..model.request import Access, Request, Result, UnitState
 from ..model.translate import translate
 from .caches import Caches
+from .events import Events
+from .page_requests import PageRequests
 from .queue import InvalidationQueue
 from .register_file import RegisterFile
 
@@ -43,9 +46,11 @@ class ModelUnit:
         config = config or IommuConfig()
         self.memory = memory
         self.model_config = model_config(config)
-        self.registers = RegisterFile(config.fault_records)
+        self.registers = RegisterFile(config)
         self.caches = Caches()
-        self.queue = InvalidationQueue(self.registers, memory, self.caches)
+        self.events = Events(self.registers, memory)
+        self.page_requests = PageRequests(self.registers, memory, self.caches, self._accept)
+        self.queue = InvalidationQueue(config, self.registers, memory, self.caches, self.page_requests)
         self._records = config.fault_records
         self._next_record = 0
         self._root = UnitState(False, 0, 0)
@@ -61,12 +66,14 @@ class ModelUnit:
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register of 4 or 8 bytes and do what it starts."""
         name, written = self.registers.write(offset, size, value)
+        if name is not None and name.startswith("FRCD"):
+            self._update_pending()
+        self.events.settle()
         if name == "GCMD":
             self._command(written)
         elif name in ("IQT", "FSTS"):
             self.queue.run()
-        elif name is not None and name.startswith("FRCD"):
-            self._update_pending()
+        self.events.settle()
 
     def state(self) -> UnitState:
         """What a request meets now."""
@@ -81,8 +88,21 @@ class ModelUnit:
         if result.granted:
             self.caches.fill(request, result)
         elif result.recorded and result.fault is not None:
-            self._record(request, result.fault)
+            self._record_request(request, result.fault)
         return result
+
+    def request_page(self, request: PageRequest) -> None:
+        """A device sends a page request (§7)."""
+        self.page_requests.send(request)
+        self.events.settle()
+
+    def _accept(self, request: PageRequest) -> Acceptance:
+        verdict = accept_page_request(self.memory, self.state(), self.model_config, request)
+        if verdict.recorded and verdict.fault is not None:
+            executes = request.execute and (request.read or not request.write)
+            values = {"T2": 1, "FR": verdict.fault, "SID": request.source_id, "FI": _fault_information(request.address)}
+            self._record(values | {"PRIV": request.privileged, "EXE": executes}, request.pasid)
+        return verdict
 
     def _command(self, written: int) -> None:
         """§1.5.2: levels follow, one-shots happen."""
@@ -102,29 +122,39 @@ class ModelUnit:
             status.set_field("IQH", "QH", 0)
             self.queue.run()
 
-    def _record(self, request: Request, fault: int) -> None:
-        """§1.8.1, without compression."""
+    def _record_request(self, request: Request, fault: int) -> None:
+        first, second = REQUEST_TYPES[request.access]
+        self._record(
+            {
+                "T1": first, "T2": second, "AT": int(request.address_type), "FR": fault, "SID": request.source_id,
+                "FI": _fault_information(request.address), "PRIV": request.privileged,
+                "EXE": request.execute and request.access is Access.READ,
+            },
+            request.pasid,
+        )  # fmt: skip
+
+    def _record(self, values: dict[str, int], pasid: int | None) -> None:
+        """§1.8.1, without compression. Without a PASID a request is neither privileged nor for execution."""
         registers, name = self.registers, f"FRCD{self._next_record}"
         if registers.field("FSTS", "PFO"):
             return
         if registers.field(name, "F"):
             registers.set_field("FSTS", "PFO", 1)
             return
-        with_pasid = request.pasid is not None
-        first, second = REQUEST_TYPES[request.access]
-        values = {
-            "F": 1, "T1": first, "T2": second, "AT": int(request.address_type), "FR": fault, "SID": request.source_id,
-            "FI": (request.address & (1 << 57) - 1) >> 12, "PP": with_pasid, "PV": request.pasid or 0,
-            "PRIV": with_pasid and request.privileged,
-            "EXE": with_pasid and request.execute and request.access is Access.READ,
-        }  # fmt: skip
-        registers[name] = REGISTERS["FRCD"].pack(values)
+        with_pasid = {"PP": 1, "PV": pasid} if pasid is not None else {"PRIV": 0, "EXE": 0}
+        registers[name] = REGISTERS["FRCD"].pack(values | with_pasid | {"F": 1})
         if not registers.field("FSTS", "PPF"):
             registers.set_field("FSTS", "FRI", self._next_record)
         self._update_pending()
         self._next_record = (self._next_record + 1) % self._records
+        self.events.settle()
 
     def _update_pending(self) -> None:
         """PPF is the OR over all F bits."""
         pending = any(self.registers.field(f"FRCD{index}", "F") for index in range(self._records))
         self.registers.set_field("FSTS", "PPF", int(pending))
+
+
+def _fault_information(address: int) -> int:
+    """FI of a record: the page number below the largest address width (§1.8)."""
+    return (address & (1 << 57) - 1) >> 12
