@@ -28,7 +28,8 @@ class ModelTransport:
         Whether it announces CAP.CM.
 
     ``device_tlbs`` are the caches of devices that keep translations; ``granted`` are called with each request that was
-    let through, ``blocked`` with each that was not and its fault reason.
+    let through, ``blocked`` with each that was not and its fault reason, ``asked`` and ``answered`` with page requests
+    and responses.
     """
 
     def __init__(self, size: int = 64 << 20, config: IommuConfig | None = None, *, caching_mode: bool = False):
@@ -38,6 +39,8 @@ class ModelTransport:
         self.device_tlbs: dict[int, DeviceTlb] = {}
         self.granted: list[Callable[[Request], None]] = []
         self.blocked: list[Callable[[Request, int], None]] = []
+        self.asked: list[Callable[[PageRequest], None]] = []
+        self.answered = self.unit.page_requests.on_response
         self.register_accesses = 0
         self._time = 0
 
@@ -82,6 +85,8 @@ class ModelTransport:
     async def request_page(self, request: PageRequest) -> None:
         """Send a device's page request."""
         self._time += 1
+        for listener in self.asked:
+            listener(request)
         self.unit.request_page(request)
 
     def page_responses(self, source_id: int) -> list[PageResponse]:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 from collections.abc import Awaitable, Callable
 from random import Random
+from typing import Self
 
 import pytest
 
@@ -36,7 +37,7 @@ class Station(Bench):
     requester: PageRequester
 
     @classmethod
-    async def open(cls) -> "Station":
+    async def open(cls) -> Self:
         station = cls()
         station.transport = ModelTransport(MEMORY)
         station.iommu = await Iommu.create(station.transport, 0, MEMORY)

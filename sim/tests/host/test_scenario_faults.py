@@ -5,6 +5,7 @@ Each docstring names the case whose outcome is asserted.
 
 import asyncio
 import errno
+from typing import Self
 
 import pytest
 
@@ -35,7 +36,7 @@ class Faulting(Station):
     hwpt: Hwpt
 
     @classmethod
-    async def attached(cls, pasid: int = 0, depth: int = 64) -> "Faulting":
+    async def attached(cls, pasid: int = 0, depth: int = 64) -> Self:
         station = await cls.open()
         station.context = IommufdContext(station.iommu)
         group = IommuGroup(station.iommu, [ASKING])
