@@ -1,78 +1,22 @@
-"""Page requests: SVA with nothing pinned beforehand, in the host and in guests; groups, overflow, what is malformed,
-storms at unbind, devices that go away (S09, S22, A4).
+"""Page requests: SVA with nothing pinned beforehand, in the host and in guests; groups, what is malformed, devices that
+go away (S22).
 """
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable
-from random import Random
-from typing import Self
 
 import pytest
 
-from nestwalk_sim.host.audit import Auditor
 from nestwalk_sim.host.device import Device
-from nestwalk_sim.host.endpoint import DmaFault, Endpoint
+from nestwalk_sim.host.endpoint import DmaFault
 from nestwalk_sim.host.guest import READ_ONLY
-from nestwalk_sim.host.iopf import IopfGroup, PageResponse
-from nestwalk_sim.host.mm import Mm
-from nestwalk_sim.host.page_requester import PageRequester, Unanswered
+from nestwalk_sim.host.iopf import PageResponse
 from nestwalk_sim.host.vmm import VirtualMachine
-from nestwalk_sim.host.vtd.sva import SvaHandle, SvaProcesses, sva_bind_device, sva_unbind_device
-from nestwalk_sim.host.vtd.unit import Iommu
+from nestwalk_sim.host.vtd.sva import sva_unbind_device
 from nestwalk_sim.model.page_request import PageRequest
-from nestwalk_sim.model_unit import ModelTransport
-from sim.tests.host.bench import PAGE, Bench, expect_errno
-from sim.tests.host.bringup import ADDRESS, BASE, GUEST_PASID, MEMORY, fault_of
-
-HEAP = 0x7F00_1234_5000
-ASKING = Device(0x0208, "asking", ats=True, page_requests=True)
-SUCCESS, INVALID, FAILURE = 0, 1, 0xF
-
-
-class Station(Bench):
-    """A bench whose device asks for pages."""
-
-    asking: Endpoint
-    requester: PageRequester
-
-    @classmethod
-    async def open(cls) -> Self:
-        station = cls()
-        station.transport = ModelTransport(MEMORY)
-        station.iommu = await Iommu.create(station.transport, 0, MEMORY)
-        await station.iommu.enable()
-        station.device = await station.add(ASKING)
-        station.domain = await station.new_domain()
-        station.asking = station.asking_endpoint(ASKING)
-        station.requester = station.asking.requester or PageRequester(ASKING, station.transport, station.serve)
-        station.endpoint = station.asking
-        return station
-
-    async def serve(self) -> None:
-        await self.iommu.page_requests.service()
-
-    def asking_endpoint(self, device: Device) -> Endpoint:
-        requester = PageRequester(device, self.transport, self.serve)
-        tlb = self.transport.device_tlb(device.source_id)
-        return Endpoint(device, self.transport, self.iommu.pages.memory, tlb, requester)
-
-    async def process(self, pages: int = 4) -> tuple[SvaProcesses, Mm, SvaHandle]:
-        """A process that has been promised some pages and has none of them, bound to the device."""
-        processes, mm = SvaProcesses(self.iommu), await Mm.create(self.iommu.pages)
-        for number in range(pages):
-            mm.reserve(HEAP + number * PAGE)
-        return processes, mm, await sva_bind_device(processes, ASKING, mm)
-
-
-class Holder:
-    """A handler that keeps groups and answers nothing by itself."""
-
-    def __init__(self):
-        self.groups: list[IopfGroup] = []
-
-    async def handle(self, group: IopfGroup) -> None:
-        self.groups.append(group)
+from sim.tests.host.asking import ASKING, HEAP, INVALID, SUCCESS, Holder, Station
+from sim.tests.host.bench import PAGE, expect_errno
+from sim.tests.host.bringup import ADDRESS, BASE, GUEST_PASID, fault_of
 
 
 def test_host_sva_faults_pages_in():
@@ -221,133 +165,6 @@ def test_historical_groups_of_equal_index_are_apart():
         ]
         faults._settle()
         assert faults.pending == []
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("length", [1, 2, 3, 5])
-def test_historical_overflow_at_each_boundary_of_groups(length: int):
-    """Section 5, row 11: the queue overflows within groups of several lengths; a group whose end was lost is dropped,
-    all others are answered once, and afterwards all works again."""
-
-    async def scenario():
-        station = await Station.open()
-        _, mm, handle = await station.process(length)
-        pages = [HEAP + number * PAGE for number in range(length)]
-        groups = 0
-        while not await station.iommu.page_requests.overflowed():
-            await station.requester.send(pages, handle.pasid, write=True)
-            groups += 1
-        await station.serve()
-        assert (station.requester.collect(), station.iommu.page_requests.overflows) == (0, 1)
-        assert station.requester.answers == {SUCCESS: groups}
-        assert groups == 127 // length + 1
-        await station.asking.write(HEAP, b"as ever", handle.pasid)
-        assert mm.faults == length
-        assert not await station.iommu.page_requests.overflowed()
-
-    asyncio.run(scenario())
-
-
-Ending = Callable[[Station, VirtualMachine], Awaitable[object]]
-ENDINGS: dict[str, Ending] = {
-    "unbind": lambda station, machine: machine.unbind(ASKING, GUEST_PASID),
-    "free, then unbind": lambda station, machine: _free_and_unbind(machine),
-    "kill": lambda station, machine: machine.kill(),
-}
-
-
-async def _free_and_unbind(machine: VirtualMachine) -> None:
-    await machine.free(GUEST_PASID)
-    await machine.unbind(ASKING, GUEST_PASID)
-
-
-@pytest.mark.parametrize("how", ENDINGS)
-def test_host_page_request_storm_during_unbind(how: str, rng: Random):
-    """A4, S09, section 5, rows 1 and 3: requests on the link, in the queue, half of a group, and with a slow handler,
-    while the PASID ends; then it is bound for another guest, which hears of none of them."""
-
-    async def scenario():
-        station = await Station.open()
-        machine, heir = [await VirtualMachine.create(station.iommu, name, BASE, 16) for name in ("old", "heir")]
-        process, heirs = [await each.guest.spawn(GUEST_PASID) for each in (machine, heir)]
-        slow, storm = Holder(), station.transport.unit.page_requests
-        machine.domain.fault_handler = slow
-        pasid = await machine.bind(ASKING, process, minimum=100)
-        for _ in range(20):
-            storm.slow = rng.random() < 0.5
-            await station.requester.send([ADDRESS], pasid, write=True, complete=rng.random() < 0.7)
-            if rng.random() < 0.3:
-                await station.serve()
-        await ENDINGS[how](station, machine)
-        storm.slow = False
-        assert station.requester.collect() == 0
-        handled = len(slow.groups)
-        again = await heir.bind(ASKING, heirs, minimum=100)
-        assert again == pasid
-        heirs.reserve(ADDRESS)
-        await station.serve()
-        await station.asking.write(ADDRESS, b"mine", pasid)
-        assert len(slow.groups) == handled, "the old handler hears of nothing any more"
-        assert await heirs.read(ADDRESS, 4) == b"mine"
-        for group in slow.groups:
-            await expect_errno(errno.EINVAL, group.respond(PageResponse.SUCCESS))
-
-    asyncio.run(scenario())
-
-
-def test_host_page_request_storm_without_pasid():
-    """Section 5, row 2: a domain leaves the requests without PASID while such requests are pending."""
-
-    async def scenario():
-        station = await Station.open()
-        slow = Holder()
-        station.domain.fault_handler = slow
-        await station.domain.attach(ASKING)
-        for _ in range(3):
-            await station.requester.send([HEAP], None, write=True)
-        await station.serve()
-        station.transport.unit.page_requests.slow = True
-        await station.requester.send([HEAP], None, write=True)
-        await station.domain.detach(ASKING)
-        assert (station.requester.collect(), len(slow.groups)) == (0, 3)
-        assert station.requester.answers == {INVALID: 4}
-
-    asyncio.run(scenario())
-
-
-def test_host_page_request_is_not_lost_in_an_overflow_during_drain(auditors: list[Auditor]):
-    """§7.5 step d: what overflows while it is drained is drained again."""
-
-    async def scenario():
-        station = await Station.open()
-        processes, _, handle = await station.process()
-        for _ in range(200):
-            await station.requester.send([HEAP], handle.pasid, write=True)
-        assert await station.iommu.page_requests.overflowed()
-        await sva_unbind_device(processes, handle)
-        assert station.requester.collect() == 0
-        assert not await station.iommu.page_requests.overflowed()
-        assert await auditors[0].audit() == []
-
-    asyncio.run(scenario())
-
-
-def test_host_page_request_waits_for_nobody_for_ever():
-    """A handler that never answers: its groups expire INVALID; without that the device gives up by itself."""
-
-    async def scenario():
-        station = await Station.open()
-        slow = Holder()
-        station.domain.fault_handler = slow
-        await station.domain.attach(ASKING, 40)
-        with pytest.raises(Unanswered):
-            await station.asking.write(HEAP, b"?", 40)
-        await station.iommu.page_requests.faults.expire(1 << 30)
-        assert station.requester.collect() == 1
-        await station.iommu.page_requests.faults.expire(0)
-        assert station.requester.collect() == 0
-        await expect_errno(errno.EINVAL, slow.groups[0].respond(PageResponse.SUCCESS))
 
     asyncio.run(scenario())
 

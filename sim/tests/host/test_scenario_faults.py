@@ -18,8 +18,8 @@ from nestwalk_sim.host.iommufd.fault import FaultQueue, HwptPgfault
 from nestwalk_sim.host.iommufd.hwpt import Hwpt, HwptFlags, allocate_hwpt
 from nestwalk_sim.host.iommufd.ioas import Ioas
 from nestwalk_sim.host.iommufd.viommu import Vdevice, Viommu
+from sim.tests.host.asking import ASKING, INVALID, SUCCESS, Station
 from sim.tests.host.bench import IOVA, PAGE, expect_errno
-from sim.tests.host.test_page_requests import ASKING, INVALID, SUCCESS, Station
 
 FAULTS = HwptFlags.FAULT_ID_VALID | HwptFlags.PASID
 PASID = 1000
