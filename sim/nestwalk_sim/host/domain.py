@@ -46,6 +46,7 @@ class PagingDomain(IommuDomain):
         self.owner = owner
         self.nest_parent = nest_parent
         self.tags = CacheTags(iommu)
+        self._unflushed: dict[tuple[int, int], list[int]] = {}
 
     @classmethod
     async def create(cls, iommu: Iommu, owner: IoasidSet, *, levels: int = 4, nest_parent: bool = True) -> Self:
@@ -78,6 +79,7 @@ class PagingDomain(IommuDomain):
             EOVERFLOW for a range beyond 64 bits, else as `PageTable.map`; nothing is mapped then.
         """
         require(address + size <= 1 << 64, f"{size:#x} bytes at {address:#x} wrap around", errno.EOVERFLOW)
+        await self._settle()
         try:
             await self.table.map(address, host, size, permission, page_size)
         except IommuError as error:
@@ -88,19 +90,27 @@ class PagingDomain(IommuDomain):
             await self.tags.flush(address, size, self.iommu.log.trace("map", "R8"), mapped=True)
 
     async def unmap(self, address: int, size: int) -> None:
-        """R7: unmap, flush the parent's and every child's translations, and only then free what was unlinked.
+        """R7: unmap, flush the parent's and every child's translations, and only then free what was unlinked. When the
+        unit fails meanwhile the call can be repeated.
 
         Raises
         ------
         IommuError
             EINVAL for a range that cuts a large page, ENOENT for a hole in it.
         """
-        trace = self.iommu.log.trace("unmap", "R7")
-        unlinked = await self.table.unmap(address, size)
-        trace.step(f"second stage: {address:#x}+{size:#x} not present")
-        await self.tags.flush(address, size, trace)
-        for table in unlinked:
-            await self.iommu.pages.free(table)
+        if (address, size) not in self._unflushed:
+            self._unflushed[address, size] = await self.table.unmap(address, size)
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Flush what was unmapped, and free tables that nobody can walk any more."""
+        for (address, size), unlinked in list(self._unflushed.items()):
+            trace = self.iommu.log.trace("unmap", "R7")
+            trace.step(f"second stage: {address:#x}+{size:#x} not present")
+            await self.tags.flush(address, size, trace)
+            del self._unflushed[address, size]
+            for table in unlinked:
+                await self.iommu.pages.free(table)
 
     async def _unmap_leading(self, address: int, size: int, page_size: int) -> None:
         """Undo a map that ran out of tables on its way."""

@@ -5,6 +5,7 @@ from typing import Protocol
 from ..model.request import Access, Request
 from .device import Device
 from .device_tlb import DeviceTlb
+from .page_requester import PageRequester
 from .transport import Memory
 
 __all__ = ["Answer", "DmaFault", "Endpoint", "Translator"]
@@ -68,11 +69,21 @@ class Endpoint:
         Host memory.
     device_tlb : DeviceTlb, optional
         Where it keeps translations, if it does.
+    requester : PageRequester, optional
+        Its way to ask for pages that are missing, if it has one.
     """
 
-    def __init__(self, device: Device, translator: Translator, memory: Memory, device_tlb: DeviceTlb | None = None):
+    def __init__(
+        self,
+        device: Device,
+        translator: Translator,
+        memory: Memory,
+        device_tlb: DeviceTlb | None = None,
+        requester: PageRequester | None = None,
+    ):
         self.device = device
         self.device_tlb = device_tlb
+        self.requester = requester
         self._translator = translator
         self._memory = memory
 
@@ -84,20 +95,37 @@ class Endpoint:
         DmaFault
             At the first page that is blocked.
         """
+        end = address + len(content)
         for offset, size in _pieces(address, len(content)):
-            host = await self._translate(address + offset, Access.WRITE, pasid, privileged)
+            request = Request(self.device.source_id, pasid, address + offset, Access.WRITE, privileged)
+            host = await self._reach(request, end)
             await self._memory.write(host, content[offset : offset + size])
 
     async def read(self, address: int, size: int, pasid: int | None = None, *, privileged: bool = False) -> bytes:
         """DMA read of ``size`` bytes; errors as `write`."""
         content = b""
         for offset, length in _pieces(address, size):
-            host = await self._translate(address + offset, Access.READ, pasid, privileged)
+            request = Request(self.device.source_id, pasid, address + offset, Access.READ, privileged)
+            host = await self._reach(request, address + size)
             content += await self._memory.read(host, length)
         return content
 
-    async def _translate(self, address: int, access: Access, pasid: int | None, privileged: bool) -> int:
-        request = Request(self.device.source_id, pasid, address, access, privileged)
+    async def _reach(self, request: Request, end: int) -> int:
+        """The host address for a request; one that is blocked asks for all pages from there to ``end`` first, if the
+        device can.
+        """
+        try:
+            return await self._translate(request)
+        except DmaFault:
+            first = request.address & -PAGE_SIZE
+            missing = list(range(first, end, PAGE_SIZE))
+            writes, privileged = request.access is Access.WRITE, request.privileged
+            asks = self.requester
+            if asks is None or not await asks.ask(missing, request.pasid, write=writes, privileged=privileged):
+                raise
+            return await self._translate(request)
+
+    async def _translate(self, request: Request) -> int:
         cached = self.device_tlb.look_up(request) if self.device_tlb is not None else None
         if cached is not None:
             return cached

@@ -28,7 +28,8 @@ class ModelTransport:
         Whether it announces CAP.CM.
 
     ``device_tlbs`` are the caches of devices that keep translations; ``granted`` are called with each request that was
-    let through.
+    let through, ``blocked`` with each that was not and its fault reason, ``asked`` and ``answered`` with page requests
+    and responses.
     """
 
     def __init__(self, size: int = 64 << 20, config: IommuConfig | None = None, *, caching_mode: bool = False):
@@ -37,6 +38,9 @@ class ModelTransport:
         self.unit = ModelUnit(self.memory, config, caching_mode=caching_mode)
         self.device_tlbs: dict[int, DeviceTlb] = {}
         self.granted: list[Callable[[Request], None]] = []
+        self.blocked: list[Callable[[Request, int], None]] = []
+        self.asked: list[Callable[[PageRequest], None]] = []
+        self.answered = self.unit.page_requests.on_response
         self.register_accesses = 0
         self._time = 0
 
@@ -74,11 +78,15 @@ class ModelTransport:
         result = self.unit.translate(request)
         for listener in self.granted if result.granted else ():
             listener(request)
+        for listener in self.blocked if not result.granted else ():
+            listener(request, result.fault or 0)
         return result
 
     async def request_page(self, request: PageRequest) -> None:
         """Send a device's page request."""
         self._time += 1
+        for listener in self.asked:
+            listener(request)
         self.unit.request_page(request)
 
     def page_responses(self, source_id: int) -> list[PageResponse]:

@@ -10,8 +10,10 @@ from nestwalk_sim.demo.story import MEMORY_SIZE, tell
 from nestwalk_sim.host.audit import Auditor
 from nestwalk_sim.host.device import Device
 from nestwalk_sim.host.domain import PagingDomain
+from nestwalk_sim.host.endpoint import Endpoint
 from nestwalk_sim.host.guest import READ_WRITE
 from nestwalk_sim.host.ioasid import IoasidSet
+from nestwalk_sim.host.page_requester import PageRequester
 from nestwalk_sim.host.vtd import descriptors, pasid
 from nestwalk_sim.host.vtd.page_tables import FIRST_STAGE, PageTable
 from nestwalk_sim.host.vtd.pages import poison
@@ -20,7 +22,7 @@ from nestwalk_sim.host.vtd.unit import Iommu
 from nestwalk_sim.model import AccessKind
 from nestwalk_sim.model_unit import ModelTransport
 from sim.tests.host.bringup import ADDRESS, GUEST_PASID, HOST_PASID, MEMORY, Platform, fault_of
-from sim.tests.host.random_life import live
+from sim.tests.host.random_life import Population, live
 
 
 def story(*, caching_mode: bool = False) -> tuple[StoryReport, ModelTransport]:
@@ -167,6 +169,20 @@ def test_host_freed_pages_are_poisoned_and_freed_after_the_flush():
     asyncio.run(scenario())
 
 
-def test_host_two_guests_random_life(rng: random.Random):
-    counts = asyncio.run(live(ModelTransport(MEMORY), rng, 800))
-    assert min(counts.values()) > 20, counts
+@pytest.mark.parametrize("asking", [False, True], ids=["", "devices ask for pages"])
+def test_host_random_life(asking: bool, rng: random.Random):
+    """Guests × devices × PASIDs, byte by byte, under the auditor."""
+    population = Population(guests=3, devices=3, processes=3, asking=asking, ats=asking)
+    transport = ModelTransport(population.memory)
+
+    def dma(device: Device, iommu: Iommu) -> Endpoint:
+        if not asking:
+            return Endpoint(device, transport, iommu.pages.memory)
+        requester = PageRequester(device, transport, iommu.page_requests.service)
+        tlb = transport.device_tlb(device.source_id)
+        return Endpoint(device, transport, iommu.pages.memory, tlb, requester)
+
+    counts = asyncio.run(live(transport, rng, 2000, population, dma))
+    assert min(counts["granted"], counts["blocked"], counts["bound"]) > 50, counts
+    assert counts["killed"] > 3, counts
+    assert (counts["faulted in"] > 10) == asking, counts

@@ -15,6 +15,7 @@ __all__ = [
     "NestedFlags",
     "NestedRequest",
     "check_nested",
+    "check_nesting",
     "first_level_entry",
     "nested_entry",
     "pass_through_entry",
@@ -116,11 +117,26 @@ async def check_nested(iommu: Iommu, device: Device, pasid: int, request: Nested
     IommuError
         EINVAL, or EBUSY for a present entry, which stays as it is.
     """
-    capabilities, table, flags, parent = iommu.capabilities, iommu.state_of(device).table, request.flags, request.parent
-    require(capabilities["NEST"], "the unit has no nested translation")
-    require(request.nest_parent, "the domain was not made for nesting")
+    table = iommu.state_of(device).table
+    _check_parent(iommu, request)
     require(not (await table.read(pasid)).present, f"PASID {pasid} of {device} is in use", errno.EBUSY)
     await table.clear(pasid)
+    _check_first_stage(iommu, request)
+
+
+def check_nesting(iommu: Iommu, request: NestedRequest) -> None:
+    """The checks of S06 that need no entry; EINVAL for the first that fails."""
+    _check_parent(iommu, request)
+    _check_first_stage(iommu, request)
+
+
+def _check_parent(iommu: Iommu, request: NestedRequest) -> None:
+    require(iommu.capabilities["NEST"], "the unit has no nested translation")
+    require(request.nest_parent, "the domain was not made for nesting")
+
+
+def _check_first_stage(iommu: Iommu, request: NestedRequest) -> None:
+    capabilities, flags, parent = iommu.capabilities, request.flags, request.parent
     width, root = request.address_width, request.root
     require(width in FIRST_STAGE_LEVELS, f"a guest's address width is 48 or 57, not {width}")
     require(width == 48 or capabilities["FS5LP"], "the unit has no 5-level first stage")

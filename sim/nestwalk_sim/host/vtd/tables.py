@@ -1,6 +1,7 @@
 """Root, context and PASID tables (§2.2 to §2.6): images of entries, and writers that make them present last."""
 
 import errno
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -64,6 +65,8 @@ class ContextEntry:
         PASIDE: requests-with-PASID are allowed.
     device_tlb_enable : bool
         DTE: translation requests and translated requests are allowed.
+    page_request_enable : bool
+        PRE: page requests are allowed.
     present : bool
         P.
     """
@@ -72,18 +75,21 @@ class ContextEntry:
     directory_size: int
     pasid_enable: bool = False
     device_tlb_enable: bool = False
+    page_request_enable: bool = False
     present: bool = True
     SIZE: ClassVar[int] = 32
 
     def words(self) -> tuple[int, ...]:
         """The entry as four 64-bit words; requests without PASID use PASID 0 (RID_PASID)."""
-        low = self.present | self.device_tlb_enable << 2 | self.pasid_enable << 3 | self.directory_size << 9
+        low = self.present | self.device_tlb_enable << 2 | self.pasid_enable << 3 | self.page_request_enable << 4
+        low |= self.directory_size << 9
         return low | self.pasid_directory, 0, 0, 0
 
     @classmethod
     def decode(cls, words: tuple[int, ...]) -> Self:
         low = words[0]
-        return cls(low & ADDRESS, low >> 9 & 7, bool(low >> 3 & 1), bool(low >> 2 & 1), bool(low & PRESENT))
+        enables = (bool(low >> bit & 1) for bit in (3, 2, 4, 0))
+        return cls(low & ADDRESS, low >> 9 & 7, *enables)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,15 +169,22 @@ class RootTable:
     async def create(cls, pages: PageAllocator) -> Self:
         return cls(pages, await pages.allocate())
 
+    async def find(self, source_id: int) -> int | None:
+        """Address of the context entry of a requester, or None where no context table exists yet."""
+        pointer = int.from_bytes(await self._pages.memory.read(self._slot(source_id), 8), "little")
+        return (pointer & ADDRESS) + ContextEntry.SIZE * (source_id & 0x7F) if pointer & PRESENT else None
+
     async def context_entry(self, source_id: int) -> int:
-        """Host address of the context entry of a requester."""
-        bus, half, index = source_id >> 8, source_id >> 7 & 1, source_id & 0x7F
-        slot = self.address + PIECE * bus + 8 * half
-        pointer = int.from_bytes(await self._pages.memory.read(slot, 8), "little")
-        if not pointer & PRESENT:
-            pointer = await self._pages.allocate() | PRESENT
-            await self._pages.memory.write(slot, pointer.to_bytes(8, "little"))
-        return (pointer & ADDRESS) + ContextEntry.SIZE * index
+        """Address of the context entry of a requester; a missing context table is made."""
+        address = await self.find(source_id)
+        if address is None:
+            table = await self._pages.allocate()
+            await self._pages.memory.write(self._slot(source_id), (table | PRESENT).to_bytes(8, "little"))
+            address = table + ContextEntry.SIZE * (source_id & 0x7F)
+        return address
+
+    def _slot(self, source_id: int) -> int:
+        return self.address + PIECE * (source_id >> 8) + 8 * (source_id >> 7 & 1)
 
 
 class PasidTable:
@@ -245,6 +258,30 @@ class PasidTable:
         if address is not None:
             kept = FAULT_PROCESSING_DISABLE if disable_faults else 0
             await write_entry(self.memory, address, (kept, *_NOTHING[1:]))
+
+    async def present(self) -> AsyncIterator[tuple[int, PasidEntry]]:
+        """Every present entry, by its PASID."""
+        async for index, table in self._tables():
+            content = await self.memory.read(table, PAGE_SIZE)
+            for number in range(PAGE_SIZE // PasidEntry.SIZE):
+                if content[number * PasidEntry.SIZE] & PRESENT:
+                    pasid = index * (PAGE_SIZE // PasidEntry.SIZE) + number
+                    yield pasid, await self.read(pasid)
+
+    async def destroy(self) -> None:
+        """Free directory and tables; nothing may lead here any more."""
+        async for _, table in self._tables():
+            await self._pages.free(table)
+        await self._pages.free(self.directory)
+
+    async def _tables(self) -> AsyncIterator[tuple[int, int]]:
+        """Index and address of each table of the directory."""
+        size = 8 << self.directory_size + 7
+        content = await self.memory.read(self.directory, size)
+        for at in range(0, size, 8):
+            pointer = int.from_bytes(content[at : at + 8], "little")
+            if pointer & PRESENT:
+                yield at // 8, pointer & ADDRESS
 
     def _slot(self, pasid: int) -> int:
         return self.directory + 8 * (pasid >> 6)
