@@ -65,7 +65,9 @@ class Queue(wiring.Component):
         m = Module()
         put = Signal()
         take = Signal()
-        room = Signal(init=1) if self._refuses else C(1)
+        # Of two registers it also says which one is the next.
+        knows_room = self._refuses or self.depth == 2
+        room = Signal(init=1) if knows_room else C(1)
         m.d.comb += [
             self.i.ready.eq(room),
             put.eq(self.i.valid & room),
@@ -74,7 +76,7 @@ class Queue(wiring.Component):
         with m.If(put ^ take):
             m.d.sync += self.level.eq(stepped(self.level, put))
         m.d.sync += self.o.valid.eq(put | (self.o.valid & ~(take & (self.level == 1))))
-        if self._refuses:
+        if knows_room:
             m.d.sync += room.eq(take | (room & ~(put & (self.level == self.depth - 1))))
         if self.depth > 2:
             self._store(m, put=put, take=take)
