@@ -28,7 +28,7 @@ class BlockCacheSpec(CacheSpec):
 
     TASKS = {
         "tags": CacheSpec.TAGS,
-        "prove": Task(Mode.PROVE, 7, "a row is read, compared and written, or looked up, within 6 cycles"),
+        "prove": Task(Mode.PROVE, 8, "a row is read, compared and written, or looked up, within 7 cycles"),
         "progress": Task(
             Mode.PROVE, 20, "the longest wait, of an invalidation of all rows after a reset, and two more"
         ),
@@ -163,7 +163,7 @@ class ProbedCacheSpec(BlockCacheSpec):
 
     TASKS = {
         "tags": CacheSpec.TAGS,
-        "prove": Task(Mode.PROVE, 7, "a row is read, compared and written, or looked up, within 6 cycles"),
+        "prove": Task(Mode.PROVE, 8, "a row is read, compared and written, or looked up, within 7 cycles"),
         "cover": Task(Mode.COVER, 44, "a reset, two fills, a probe between them and three look-ups"),
     }
 

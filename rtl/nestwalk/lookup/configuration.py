@@ -117,8 +117,8 @@ class PasidFormat(CacheFormat):
     """PASID-table entries by source id and PASID, and legacy context entries by source id.
 
     An entry that a request without PASID made is looked up without knowing RID_PASID; its ``space.pasid`` is the tag
-    for invalidations. Because such an entry, and the checks that a request with PASID has passed, depend on the context
-    entry, context-cache invalidations reach this cache too.
+    for invalidations, and ``pasid`` of its key is 0. Because such an entry, and the checks that a request with PASID
+    has passed, depend on the context entry, context-cache invalidations reach this cache too.
     """
 
     def __init__(self, cfg: IommuConfig):

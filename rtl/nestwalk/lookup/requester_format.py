@@ -21,7 +21,10 @@ def page_of(address: Value) -> Value:
 
 
 class RequesterKey(data.StructLayout):
-    """Requester and input page, ``page`` in units of 2^``page_shift`` 4 KiB pages, and what more a look-up needs."""
+    """Requester and input page, ``page`` in units of 2^``page_shift`` 4 KiB pages, and what more a look-up needs.
+
+    ``pasid`` is 0 without ``pasid_valid``.
+    """
 
     def __init__(self, page_shift: int, more: dict | None = None):
         tags = {"source_id": 16, "pasid_valid": 1, "pasid": 20, "page": INPUT_PAGE_BITS - page_shift}

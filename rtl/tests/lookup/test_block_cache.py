@@ -31,7 +31,7 @@ def test_random_traffic(sets, ways, shift, rng):
 
     async def testbench(ctx):
         for _ in range(2):
-            await bench.churn(ctx, 2 * sets + 300, fills=0.3, removals=0.0)
+            await bench.churn(ctx, 6 * sets + 300, fills=0.3, removals=0.0)
             await bench.check_everything_is_found(ctx)
             for _ in range(15):
                 await bench.check_one_invalidation(ctx)
