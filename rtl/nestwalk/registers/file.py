@@ -16,11 +16,19 @@ from ..events.interrupt import EventMessages
 from ..formats.fault import FaultEvent
 from ..invalidation.command import Invalidation
 from .bank import ADDRESS_BITS, RegisterBank
-from .capability import capability, extended_capability, implementation_capability, version
+from .capability import (
+    capability,
+    extended_capability,
+    implementation_capability,
+    is_announced,
+    version,
+    virtual_command_capability,
+)
 from .global_commands import GlobalCommands
 from .invalidation_commands import InvalidationCommands
 from .signatures import PageRequestControlSignature, QueueControlSignature
 from .table import REGISTERS
+from .virtual_commands import VirtualCommands
 
 __all__ = ["RegisterFile"]
 
@@ -100,10 +108,12 @@ class RegisterFile(wiring.Component):
             "CAP": capability(self._cfg),
             "ECAP": extended_capability(self._cfg),
             "IMPCAP": implementation_capability(self._cfg),
+            "VCCAP": virtual_command_capability(self._cfg),
         }.items():
-            register = getattr(bank, name.lower())
-            fields = REGISTERS[name].unpack(value)
-            m.d.comb += [getattr(register, field.lower()).eq(content) for field, content in fields.items()]
+            register, description = getattr(bank, name.lower()), REGISTERS[name]
+            for field in description.fields:
+                if is_announced(self._cfg, field):
+                    m.d.comb += getattr(register, field.name.lower()).eq(field.extract(value))
         commands = self._global_commands(m, bank)
         self._invalidation_commands(m, bank, commands)
         self._queue(m, bank)
@@ -112,6 +122,8 @@ class RegisterFile(wiring.Component):
         log = self._fault_log(m, bank)
         self._events(m, bank, log)
         self._implementation(m, bank)
+        if self._cfg.virtual_command_pasids:
+            self._virtual_commands(m, bank)
         return m
 
     def _global_commands(self, m: Module, bank: RegisterBank) -> GlobalCommands:
@@ -241,3 +253,16 @@ class RegisterFile(wiring.Component):
                 bank.evcnt.busy.eq(counters.busy),
                 bank.evcnt.value.eq(counters.value),
             ]
+
+    def _virtual_commands(self, m: Module, bank: RegisterBank):
+        m.submodules.virtual_commands = commands = VirtualCommands(self._cfg)
+        m.d.comb += [
+            commands.start.eq(bank.vcmd.cmd_written),
+            commands.command.eq(bank.vcmd.cmd),
+            commands.pasid.eq(bank.vcmd.oa),
+            bank.vcmd.locked.eq(commands.in_progress),
+            bank.vcmd_eo.locked.eq(commands.in_progress),
+            bank.vcrsp.ip.eq(commands.in_progress),
+            bank.vcrsp.sc.eq(commands.status),
+            bank.vcrsp.rslt.eq(commands.result),
+        ]
