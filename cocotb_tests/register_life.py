@@ -5,7 +5,13 @@ from random import Random
 from typing import Protocol
 
 from nestwalk.config import IommuConfig
-from nestwalk.registers.capability import capability, extended_capability, implementation_capability, version
+from nestwalk.registers.capability import (
+    capability,
+    extended_capability,
+    implementation_capability,
+    version,
+    virtual_command_capability,
+)
 from nestwalk_sim.host.vtd.descriptors import Wait
 from nestwalk_sim.memory import PAGE_SIZE, Memory
 from nestwalk_sim.model import Access, ModelConfig, Request
@@ -30,6 +36,7 @@ from .register_model import (
     RTADDR,
     SRTP,
     TE,
+    VCMD,
     RegisterModel,
 )
 
@@ -117,10 +124,12 @@ class Life:
             0x08: capability(config),
             0x10: extended_capability(config),
             0xC00: implementation_capability(config),
+            0xE30: virtual_command_capability(config),
         }
         control = config.walk_slot_limit * 0x1F00 | (config.prefetch_streams != 0)
         own = {IMPCTL: control, CPW: config.partitioning * 0xFFFF}
-        return RegisterModel(self.announced, config.fault_records, constants, own, self.memory)
+        pasids = config.virtual_command_pasids
+        return RegisterModel(self.announced, config.fault_records, pasids, constants, own, self.memory)
 
     # --- accesses
 
@@ -189,6 +198,14 @@ class Life:
         await self.target.follow(command + 4, ICC, 0)
         await self.settle()
 
+    async def random_virtual_command(self) -> None:
+        """Mostly one that gives out or takes back."""
+        random = self.random
+        number = random.choice((1, 1, 1, 2, 2, random.getrandbits(8)))
+        await self.write(VCMD + 4, 4, random.getrandbits(32) & ~random.choice((0, 0xF)))
+        await self.write(VCMD, 4, number | random.randrange(2 * self.config.virtual_command_pasids + 1) << 16)
+        await self.settle()
+
     async def random_command(self) -> None:
         await self.command(self.random.choice((TE, SRTP, QIE)))
         await self.settle()
@@ -202,7 +219,7 @@ class Life:
         for status in (FSTS, ICS):
             if whole or self.random.random() < 0.5:
                 await self.write(status, 4, 0x7F)
-        await self.settle()
+                await self.settle()  # the queue goes on
 
     async def device(self) -> None:
         """A few requests, one after the other."""
@@ -266,6 +283,7 @@ class Life:
         """Do ``count`` things, all kinds of them."""
         kinds = [
             (60, self.random_read), (60, self.random_write), (10, self.random_command), (10, self.random_invalidation),
+            (10 * bool(self.config.virtual_command_pasids), self.random_virtual_command),
             (10, self.device), (4, self.work), (4, self.recover), (1, self.reset), (1, self.whole_page),
         ]  # fmt: skip
         weights, actions = zip(*kinds, strict=True)

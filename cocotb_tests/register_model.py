@@ -29,6 +29,7 @@ __all__ = [
     "RTADDR",
     "SRTP",
     "TE",
+    "VCMD",
     "RegisterModel",
 ]
 
@@ -36,6 +37,7 @@ GCMD, GSTS, RTADDR, CCMD, FSTS, FECTL = 0x18, 0x1C, 0x20, 0x28, 0x34, 0x38
 IQH, IQT, IQA, ICS, IECTL, IQERCD, IVA, IOTLB = 0x80, 0x88, 0x90, 0x9C, 0xA0, 0xB0, 0xF0, 0xF8
 PQH, PQT, PQA, PRS, PECTL = 0xC0, 0xC8, 0xD0, 0xDC, 0xE0
 IMPCTL, CPW = 0xC08, 0xC10
+VCMD, VCMD_EO, VCRSP = 0xE00, 0xE08, 0xE10
 
 ALL = 0xFFFF_FFFF
 TE, SRTP, QIE = 1 << 31, 1 << 30, 1 << 26
@@ -66,9 +68,10 @@ PAGE_REQUESTS: dict[int, int] = {
 }  # fmt: skip
 """The same of a unit that takes page requests."""
 
-KNOWN = [
-    *range(0, 0x40, 4), FECTL, FECTL + 4, FECTL + 8, FECTL + 12, *range(IQH, 0x100, 4), 0xC00, IMPCTL, CPW,
-]  # fmt: skip
+VIRTUAL_COMMANDS: dict[int, int] = {VCMD: 0xFFFF_00FF, VCMD + 4: ALL, VCMD_EO: ALL, VCMD_EO + 4: ALL}
+"""The same of a unit with virtual commands."""
+
+KNOWN = [*range(0, 0x48, 4), *range(IQH, 0x100, 4), 0xC00, IMPCTL, CPW, *range(VCMD, VCRSP + 8, 4), 0xE30]
 """Where there are registers, and beside them."""
 
 INVALID_TAIL, FETCH, INVALID_TYPE, RESERVED_FIELD, INVALID_WIDTH, TAIL_ALIGNMENT, INVALID_MODE = range(1, 8)
@@ -103,6 +106,8 @@ class RegisterModel:
         What is announced.
     records : int
         Fault recording registers.
+    pasids : int
+        PASIDs that virtual commands give out, 0 without these.
     constants : dict of int to int
         Capabilities: 64-bit values by offset.
     own : dict of int to int
@@ -115,12 +120,22 @@ class RegisterModel:
     """
 
     def __init__(
-        self, config: ModelConfig, records: int, constants: dict[int, int], own: dict[int, int], memory: Memory
+        self,
+        config: ModelConfig,
+        records: int,
+        pasids: int,
+        constants: dict[int, int],
+        own: dict[int, int],
+        memory: Memory,
     ):
         self.config, self._memory = config, memory
         halves = ((offset, value, half) for offset, value in constants.items() for half in (0, 1))
         self._constants = {offset + 4 * half: value >> 32 * half & ALL for offset, value, half in halves}
         self._writable = STORED | own | (PAGE_REQUESTS if config.page_requests else {})
+        if pasids:
+            self._writable |= VIRTUAL_COMMANDS
+        self._free = set(range(1, pasids))
+        self._pasids, self._given, self._virtual_response = pasids, 0, 0
         self.stored = dict.fromkeys(self._writable, 0)
         self.stored |= {control: IM for control in (FECTL, IECTL, PECTL) if control in self.stored}
         if own.get(IMPCTL, 0) & 1:
@@ -156,6 +171,8 @@ class RegisterModel:
         self._invalidate(dwords)
         if GCMD in dwords:
             self._give(dwords[GCMD])
+        if self._pasids and VCMD in dwords:
+            self._give_virtually()
         self._run_queue()
 
     def request(self, request: Request) -> None:
@@ -205,6 +222,8 @@ class RegisterModel:
             ICS: self._completed,
             IECTL: self.stored[IECTL] | self._completion.pending * IP,
             IQERCD: self._error_code,
+            VCRSP: self._virtual_response & ALL,
+            VCRSP + 4: self._virtual_response >> 32,
             IOTLB + 4: self.stored[IOTLB + 4] | self._iotlb_done << 25,
         }
         return special[place] if place in special else self.stored.get(place, 0)
@@ -254,6 +273,22 @@ class RegisterModel:
             self._head = 0
         self.state = self.state._replace(translation_enabled=bool(command & TE))
         self._command = command
+
+    def _give_virtually(self) -> None:
+        """A virtual command (§1.18): the free PASID is taken that comes first behind the 32 of the last one's word."""
+        command, operand = self.stored[VCMD] & 0xFF, (self.stored[VCMD + 4] << 16 | self.stored[VCMD] >> 16) & 0xFFFFF
+        status, result = 1, 0
+        if command == 1:
+            status = 0 if self._free else 16
+            if self._free:
+                result = min(self._free, key=lambda pasid: (pasid - (self._given & ~31)) % self._pasids)
+                self._free.remove(result)
+                self._given = result
+        elif command == 2:
+            status = 0 if 0 < operand < self._pasids and operand not in self._free else 16
+            if status == 0:
+                self._free.add(operand)
+        self._virtual_response = result << 16 | status << 1
 
     def _follow(self) -> None:
         """Let the events see their status."""

@@ -3,7 +3,13 @@
 from dataclasses import fields
 
 from nestwalk.config import IommuConfig
-from nestwalk.registers.capability import capability, extended_capability, implementation_capability, version
+from nestwalk.registers.capability import (
+    capability,
+    extended_capability,
+    implementation_capability,
+    version,
+    virtual_command_capability,
+)
 from nestwalk.registers.table import REGISTERS
 
 from ..memory import Memory
@@ -16,6 +22,7 @@ from .events import Events
 from .page_requests import PageRequests
 from .queue import InvalidationQueue
 from .register_file import RegisterFile
+from .virtual_commands import VirtualCommands
 
 __all__ = ["ModelUnit", "model_config"]
 
@@ -55,6 +62,7 @@ class ModelUnit:
         self.page_requests = PageRequests(self.registers, memory, self.caches, self._accept)
         self.queue = InvalidationQueue(config, self.registers, memory, self.caches, self.page_requests)
         self.queue.changed = self._settle
+        self.virtual_commands = VirtualCommands(self.registers, config.virtual_command_pasids)
         self._records = config.fault_records
         self._next_record = 0
         self._root = UnitState(False, 0, 0)
@@ -63,6 +71,7 @@ class ModelUnit:
         self.registers.set_field("CAP", "CM", caching_mode)
         self.registers["ECAP"] = extended_capability(config)
         self.registers["IMPCAP"] = implementation_capability(config)
+        self.registers["VCCAP"] = virtual_command_capability(config)
 
     def read(self, offset: int, size: int) -> int:
         """Read a register of 4 or 8 bytes."""
@@ -75,6 +84,8 @@ class ModelUnit:
         self._invalidate(written)
         if "GCMD" in written:
             self._command(written["GCMD"])
+        if offset <= REGISTERS["VCMD"].offset < offset + size:
+            self.virtual_commands.run()
         self.queue.run()
 
     def state(self) -> UnitState:

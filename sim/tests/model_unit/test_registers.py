@@ -6,17 +6,17 @@ from random import Random
 import pytest
 
 from cocotb_tests.register_life import Life
-from nestwalk.config import preset
+from nestwalk.config import IommuConfig, preset
 from nestwalk_sim.memory import Memory
-from nestwalk_sim.model import Request, model_preset
-from nestwalk_sim.model_unit import ModelUnit
+from nestwalk_sim.model import Request
+from nestwalk_sim.model_unit import ModelUnit, model_config
 
 
 class Software:
     """A software unit as what a `Life` is lived with: nothing takes time."""
 
-    def __init__(self, name: str):
-        self._config = preset(name)
+    def __init__(self, config: IommuConfig):
+        self._config = config
         self.memory = Memory()
         self._unit = ModelUnit(self.memory, self._config)
 
@@ -50,8 +50,12 @@ class Software:
         return self._unit.events.lines
 
 
-@pytest.mark.parametrize("name", ["DEFAULT", "TINY"])
-def test_random_accesses(name: str, rng: Random):
-    life = Life(Software(name), preset(name), model_preset(name), rng)
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("DEFAULT", {}), ("DEFAULT", {"version_major": 6}), ("TINY", {"virtual_command_pasids": 128})],
+)
+def test_random_accesses(name: str, changes: dict, rng: Random):
+    config = preset(name).replace(**changes)
+    life = Life(Software(config), config, model_config(config), rng)
     asyncio.run(life.run(5000))
     assert min(life.done.values()) > 3
