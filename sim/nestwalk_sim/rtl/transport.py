@@ -47,6 +47,9 @@ class BenchTransport:
     async def write_memory(self, address: int, content: bytes) -> None:
         self.memory.write(address, content)
 
+    async def flush_cache(self, address: int, size: int) -> None:
+        """Nothing: no cache is before this memory."""
+
     async def pause(self) -> None:
         await self.bench.cycles(PAUSE_CYCLES)
 
