@@ -34,7 +34,7 @@ class PagingDomain(IommuDomain):
         Whether first stages may be nested on it.
 
     ``tags`` are the entries that use it, nested ones included: changes of the second stage have to reach those too
-    (R7).
+    (R7). Under ``dirty_tracking`` the unit notes which pages are written.
     """
 
     STAGE = Stage.SECOND
@@ -46,6 +46,7 @@ class PagingDomain(IommuDomain):
         self.owner = owner
         self.nest_parent = nest_parent
         self.tags = CacheTags(iommu)
+        self.dirty_tracking = False
         self._unflushed: dict[tuple[int, int], list[int]] = {}
 
     @classmethod
@@ -68,7 +69,7 @@ class PagingDomain(IommuDomain):
         return cls(iommu, table, domain_id, owner, nest_parent)
 
     def entry(self) -> PasidEntry:
-        return second_level_entry(self.iommu, self.table, self.domain_id)
+        return second_level_entry(self.iommu, self.table, self.domain_id, updates=self.dirty_tracking)
 
     async def map(self, address: int, host: int, size: int, permission: Permission, page_size: int = PAGE_SIZE) -> None:
         """Map guest-physical to host memory.

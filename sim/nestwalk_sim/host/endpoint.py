@@ -8,7 +8,7 @@ from .device_tlb import DeviceTlb
 from .page_requester import PageRequester
 from .transport import Memory
 
-__all__ = ["Answer", "DmaFault", "Endpoint", "Translator"]
+__all__ = ["Answer", "DmaFault", "Endpoint", "Translator", "pieces"]
 
 PAGE_SIZE = 4096
 
@@ -96,7 +96,7 @@ class Endpoint:
             At the first page that is blocked.
         """
         end = address + len(content)
-        for offset, size in _pieces(address, len(content)):
+        for offset, size in pieces(address, len(content)):
             request = Request(self.device.source_id, pasid, address + offset, Access.WRITE, privileged)
             host = await self._reach(request, end)
             await self._memory.write(host, content[offset : offset + size])
@@ -104,7 +104,7 @@ class Endpoint:
     async def read(self, address: int, size: int, pasid: int | None = None, *, privileged: bool = False) -> bytes:
         """DMA read of ``size`` bytes; errors as `write`."""
         content = b""
-        for offset, length in _pieces(address, size):
+        for offset, length in pieces(address, size):
             request = Request(self.device.source_id, pasid, address + offset, Access.READ, privileged)
             host = await self._reach(request, address + size)
             content += await self._memory.read(host, length)
@@ -137,7 +137,7 @@ class Endpoint:
         return answer.address
 
 
-def _pieces(address: int, size: int) -> list[tuple[int, int]]:
+def pieces(address: int, size: int) -> list[tuple[int, int]]:
     """Offsets and lengths of the parts of a transfer that lie in one page each."""
     pieces: list[tuple[int, int]] = []
     offset = 0

@@ -66,7 +66,8 @@ class NestedDomain(IommuDomain):
         self.domain_id = self.iommu.domain_ids.allocate()
 
     def entry(self) -> PasidEntry:
-        return nested_entry(self.iommu, self.request, self.domain_id)
+        request = replace(self.request, updates=self.parent.dirty_tracking)
+        return nested_entry(self.iommu, request, self.domain_id)
 
     async def flush(self, address: int, size: int, *, leaf: bool = False) -> None:
         """The guest changed its tables between ``address`` and ``address + size`` (R6)."""

@@ -134,9 +134,13 @@ def record_of(dtype: np.dtype, **values: int) -> np.ndarray:
 
 
 def sv_package(ports: Iterable[Port]) -> str:
-    """SystemVerilog package ``bench_widths``: the width of every port of the unit, in upper case (``MEM_RDATA`` …)."""
+    """SystemVerilog package ``bench_widths``: the width of every port of the unit, in upper case (``MEM_RDATA`` …).
+    ``NESTWALK_DMA`` is defined for a unit with a port for devices.
+    """
+    ports = list(ports)
     lines = [f"  localparam int unsigned {port.name.upper()} = {port.width};" for port in ports]
-    return "\n".join(["package bench_widths;", *lines, "endpackage", ""])
+    define = ["`define NESTWALK_DMA"] if any(port.name == "dma_araddr" for port in ports) else []
+    return "\n".join([*define, "package bench_widths;", *lines, "endpackage", ""])
 
 
 def cpp_header(cfg: IommuConfig, ports: Iterable[Port]) -> str:
@@ -148,14 +152,14 @@ def cpp_header(cfg: IommuConfig, ports: Iterable[Port]) -> str:
         When a layout of the core port has a field that its record lacks, or the other way round.
     """
     widths = {port.name: port.width for port in ports}
+    request, response = TranslationRequest(cfg), TranslationResponse(cfg)
     constants = {
         "DATA_BYTES": widths["mem_rdata"] // 8,
         "ID_WIDTH": widths["mem_arid"],
         "TAG_WIDTH": cfg.tag_width,
-        "REQUEST_WIDTH": widths["request_payload"],
-        "RESPONSE_WIDTH": widths["response_payload"],
+        "REQUEST_WIDTH": request.size,
+        "RESPONSE_WIDTH": response.size,
     }
-    request, response = TranslationRequest(cfg), TranslationResponse(cfg)
     _check_fields("TranslationRequest", request, REQUEST, extra=set())
     _check_fields("TranslationResponse", response, ANSWER, extra={"accept_cycle", "response_cycle", "answered"})
     parts = [

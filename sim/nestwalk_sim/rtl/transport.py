@@ -1,10 +1,12 @@
-"""The unit in simulation as a transport of the host stack and as the translator of its endpoints."""
+"""The unit in simulation as a transport of the host stack, as the translator of its endpoints, and as their bus."""
 
-from ..model.request import Request
+from ..host.device import Device
+from ..host.endpoint import DmaFault, pieces
+from ..model.request import Access, Request
 from ..replay import Answer
 from .unit import Bench
 
-__all__ = ["BenchTransport"]
+__all__ = ["BenchTransport", "BusEndpoint"]
 
 PAUSE_CYCLES = 32
 """Clock cycles that pass whenever the host stack waits for the unit."""
@@ -45,6 +47,9 @@ class BenchTransport:
     async def write_memory(self, address: int, content: bytes) -> None:
         self.memory.write(address, content)
 
+    async def flush_cache(self, address: int, size: int) -> None:
+        """Nothing: no cache is before this memory."""
+
     async def pause(self) -> None:
         await self.bench.cycles(PAUSE_CYCLES)
 
@@ -57,3 +62,36 @@ class BenchTransport:
         granted = bool(answer["granted"])
         size = int(answer["page_size"])
         return Answer(granted, int(answer["address"]), size, None if granted else int(answer["fault"]))
+
+
+class BusEndpoint:
+    """The DMA engine of a device behind a whole unit: its bytes move over the ports ``dma`` and ``out``.
+
+    Parameters
+    ----------
+    device : Device
+        Whose requester id its bursts carry.
+    bench : Bench
+        The running simulation.
+    """
+
+    def __init__(self, device: Device, bench: Bench):
+        self.device = device
+        self._bench = bench
+
+    async def write(self, address: int, content: bytes, pasid: int | None = None) -> None:
+        """DMA write, a burst for each page; `DmaFault` at the first that ends with an error, which tells no reason."""
+        for offset, size in pieces(address, len(content)):
+            await self._burst(Access.WRITE, address + offset, pasid, content[offset : offset + size])
+
+    async def read(self, address: int, size: int, pasid: int | None = None) -> bytes:
+        """DMA read of ``size`` bytes; errors as `write`."""
+        return b"".join(
+            [await self._burst(Access.READ, address + at, pasid, length) for at, length in pieces(address, size)]
+        )
+
+    async def _burst(self, access: Access, address: int, pasid: int | None, content: bytes | int) -> bytes:
+        answer = await self._bench.dma(self.device.source_id, pasid, address, content)
+        if answer is None:
+            raise DmaFault(Request(self.device.source_id, pasid, address, access), 0)
+        return answer

@@ -3,7 +3,7 @@ the host stack): bind, unbind, free, remap, invalidate, balloon, DMA, page reque
 """
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -85,7 +85,7 @@ class _Life:
         self._rng = rng
         self._vms: list[VirtualMachine] = []
         self._bodies: list[list[_Body]] = []
-        self.counts = dict.fromkeys(("granted", "blocked", "bound", "killed", "faulted in"), 0)
+        self.counts: dict[str, int] = dict.fromkeys(("granted", "blocked", "bound", "killed", "faulted in"), 0)
 
     async def begin(self, dma: Callable[[Device, Iommu], Dma]) -> None:
         """The unit, its devices, and guests whose processes have nothing mapped and nothing bound."""
@@ -110,10 +110,11 @@ class _Life:
             [bodies, *self._bodies[number + 1 :]],
         )
 
-    def actions(self) -> list[Callable[[], Awaitable[None]]]:
+    def actions(self) -> Sequence[Callable[[], Awaitable[None]]]:
         """What may happen, as often as it is in the list."""
-        usual = [self.transfer] * 12 + [self.toggle_page] * 4 + [self.toggle_binding] * 3
-        return usual * 4 + [self.replace_frame] * 4 + [self.free] * 2 + [self.kill]
+        bodies = self._size.guests * self._size.processes
+        usual = [self.transfer] * 12 + [self.toggle_page] * 6 + [self.toggle_binding] * 4 + [self.replace_frame]
+        return usual * bodies + [self.free] * (bodies // 2) + [self.kill]
 
     def _pick(self) -> tuple[VirtualMachine, _Body]:
         number = self._rng.randrange(self._size.guests)
@@ -186,6 +187,12 @@ class _Life:
         number = self._rng.randrange(self._size.devices)
         pasid = self._rng.randrange(1, self._size.guests * self._size.processes + 3)
         start = self._page() + self._rng.randrange(PAGE)
+        vm, likely = self._pick()
+        if likely.devices and self._rng.random() < 0.7:
+            number = self._rng.choice(sorted(likely.devices))
+            pasid = vm.host_pasids.get(likely.process.pasid, pasid)
+            page = self._rng.choice(sorted(likely.content) or [self._page()])
+            start = page + self._rng.randrange(PAGE)
         content = self._rng.randbytes(self._rng.randrange(1, LONGEST))
         body = self._bound(number, pasid)
         pages = {address & -PAGE for address in (start, start + len(content) - 1)}

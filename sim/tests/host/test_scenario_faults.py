@@ -106,8 +106,8 @@ def test_scenario_iommufd_fault_queue_rules():
 
 @pytest.mark.parametrize("how", ["detach", "replace", "close"])
 def test_scenario_iommufd_fault_is_answered_for_its_user(how: str):
-    """Linux iommufd: what is pending when the HWPT is detached or replaced is answered INVALID, read or not; a late
-    answer is EINVAL."""
+    """Linux selftest iommufd.c, alloc_hwpt_nested (attach and fault part): what is pending when the HWPT is detached or
+    replaced is answered INVALID, read or not; a late answer is EINVAL."""
 
     async def scenario():
         station = await Faulting.attached()
@@ -129,7 +129,7 @@ def test_scenario_iommufd_fault_is_answered_for_its_user(how: str):
     asyncio.run(scenario())
 
 
-def test_scenario_iommufd_fault_queue_that_is_full():
+def test_host_fault_queue_that_is_full():
     """A queue that nobody reads refuses more groups, which are answered INVALID at once; a virtual function, which
     shares its page requests with others, gets no faultable HWPT (EINVAL)."""
 

@@ -189,7 +189,7 @@ def test_scenario_iommufd_nested_attach():
     asyncio.run(scenario())
 
 
-def test_scenario_iommufd_nested_parent_unmap_reaches_children():
+def test_historical_parent_unmap_reaches_children():
     """Section 5, row 18, with the interface of today: the host takes a page of a parent with three children on two
     PASIDs and without; none of them reaches it any more, and destroy of a fault queue in use is EBUSY."""
 

@@ -15,6 +15,8 @@ __all__ = ["Debt", "OrderChecker"]
 PRESENT = 1
 FIRST_STAGE, SECOND_STAGE, NESTED = 1, 2, 3
 RID_PASID = 0
+UPDATES = 1 << 9
+"""SSADE, which may change while the entry is present."""
 PATIENCE = 16
 
 
@@ -146,6 +148,10 @@ class OrderChecker:
         key, name = (source_id, pasid), f"PASID entry {pasid} of {source_id:04x}"
         owing = [debt for debt in self.debts if debt.entry == key and not self._excused(debt)]
         if old[0] & PRESENT:
+            if new[0] & PRESENT and (new[0] ^ old[0], *new[1:]) == (UPDATES, *old[1:]):
+                self._entry_went(key, name, old)
+                self._live[key] = new
+                return
             if new[0] & PRESENT:
                 self._problem(f"R4: {name} is changed while present")
             elif (old[0] & ~3, *old[1:]) != (new[0] & ~3, *new[1:]):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Flag
 from typing import TypeVar
 
+from ..dirty import read_dirty, set_dirty_tracking
 from ..domain import PagingDomain
 from ..errors import IommuError, require
 from ..ioasid import IoasidSet
@@ -121,6 +122,27 @@ class HwptPaging(Hwpt):
         ioas.users += 1
         _use(hwpt, fault)
         return hwpt
+
+    async def set_dirty_tracking(self, on: bool) -> None:
+        """`IOMMU_HWPT_SET_DIRTY_TRACKING`; EOPNOTSUPP for a HWPT that was not made for it."""
+        require(HwptFlags.DIRTY_TRACKING in self.flags, "the page table tracks no dirty pages", errno.EOPNOTSUPP)
+        await set_dirty_tracking(self.second_stage, on)
+
+    async def dirty_bitmap(
+        self, iova: int, size: int, bitmap: bytearray, page_size: int, *, clear: bool = True
+    ) -> None:
+        """`IOMMU_HWPT_GET_DIRTY_BITMAP`: set a bit for each page of ``page_size`` bytes of the range that was written.
+
+        Raises
+        ------
+        IommuError
+            EINVAL for a range or a page size that makes no whole bits, or a bitmap that is too short.
+        """
+        fits = page_size >= PAGE_SIZE and not (iova | size) % page_size and size // page_size <= 8 * len(bitmap)
+        require(fits, "the range does not fit the bitmap")
+        for page in await read_dirty(self.second_stage, iova, size, clear=clear):
+            bit = (page - iova) // page_size
+            bitmap[bit // 8] |= 1 << bit % 8
 
     async def release(self) -> None:
         self.ioas.domains.remove(self.second_stage)

@@ -57,9 +57,9 @@ def first_level_entry(iommu: Iommu, table: PageTable, domain_id: int = FIRST_LEV
     )
 
 
-def second_level_entry(iommu: Iommu, table: PageTable, domain_id: int) -> PasidEntry:
-    """The entry for second-stage translation by a domain's tables; EINVAL when the unit cannot do it or not at this
-    depth.
+def second_level_entry(iommu: Iommu, table: PageTable, domain_id: int, *, updates: bool = False) -> PasidEntry:
+    """The entry for second-stage translation by a domain's tables, with accessed and dirty bits under ``updates``;
+    EINVAL when the unit cannot do it or not at this depth.
     """
     require(iommu.capabilities["SSTS"], "the unit has no second-stage translation")
     levels = table.levels
@@ -70,6 +70,7 @@ def second_level_entry(iommu: Iommu, table: PageTable, domain_id: int) -> PasidE
         second_stage_levels=levels,
         second_stage_root=table.root,
         walk_snoop=bool(iommu.capabilities["SMPWCS"]),
+        second_stage_updates=updates,
     )
 
 
@@ -100,6 +101,8 @@ class NestedRequest:
         The second stage.
     nest_parent : bool
         Whether the parent's domain was made for nesting.
+    updates : bool
+        Whether accessed and dirty bits of the second stage are set.
     """
 
     root: int
@@ -107,6 +110,7 @@ class NestedRequest:
     flags: NestedFlags
     parent: PageTable
     nest_parent: bool
+    updates: bool = False
 
 
 async def check_nested(iommu: Iommu, device: Device, pasid: int, request: NestedRequest) -> None:
@@ -160,6 +164,7 @@ def nested_entry(iommu: Iommu, request: NestedRequest, domain_id: int) -> PasidE
         first_stage_root=request.root,
         first_stage_levels=FIRST_STAGE_LEVELS[request.address_width],
         walk_snoop=bool(iommu.capabilities["SMPWCS"]),
+        second_stage_updates=request.updates,
         supervisor=NestedFlags.SRE in request.flags,
         write_protect=NestedFlags.WPE in request.flags,
         extended_accessed=NestedFlags.EAFE in request.flags,

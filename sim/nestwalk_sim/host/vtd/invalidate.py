@@ -35,6 +35,7 @@ class SecondStageDomain(Protocol):
     nest_parent: bool
     tags: CacheTags
     fault_handler: FaultHandler | None
+    dirty_tracking: bool
 
 
 class CacheType(Flag):

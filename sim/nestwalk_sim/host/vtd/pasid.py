@@ -29,6 +29,7 @@ __all__ = [
     "setup_pass_through",
     "setup_second_level",
     "tear_down",
+    "update",
 ]
 
 
@@ -174,6 +175,20 @@ async def tear_down(
     if not ignore_faults:
         await drain(iommu, device, pasid, trace.follow("R5"))
     return entry
+
+
+async def update(iommu: Iommu, device: Device, pasid: int, entry: PasidEntry, what: str, trace: Trace) -> None:
+    """Change SSADE of a present entry, the one field for which it need not be torn down (§6.2)."""
+    state = iommu.state_of(device)
+    await state.table.update(pasid, entry)
+    state.entries[pasid] = entry
+    trace.step(f"PASID entry {pasid} of {device}: {what}")
+    flush: list[Descriptor] = [
+        PasidCacheInvalidate(entry.domain_id, pasid),
+        IotlbInvalidate(entry.domain_id),
+        *device_tlb_flush(iommu, device, pasid),
+    ]
+    await iommu.queue.submit_sync(flush, trace)
 
 
 async def replace(

@@ -183,6 +183,7 @@ async def _bind_device(
         flags=NestedFlags(data.vtd.flags),
         parent=domain.table,
         nest_parent=domain.nest_parent,
+        updates=domain.dirty_tracking,
     )
     await check_nested(iommu, device, data.hpasid, request)
     async with AsyncExitStack() as undo:

@@ -110,6 +110,8 @@ class PasidEntry:
         FSPM as a number of levels, 4 or 5.
     walk_snoop : bool
         PWSNP: page walks snoop, so that accessed and dirty bits can be set.
+    second_stage_updates : bool
+        SSADE: accessed and dirty bits of the second stage are set.
     supervisor, write_protect, extended_accessed : bool
         SRE, WPE and EAFE.
     present, fault_processing_disable : bool
@@ -123,6 +125,7 @@ class PasidEntry:
     first_stage_root: int = 0
     first_stage_levels: int = 4
     walk_snoop: bool = False
+    second_stage_updates: bool = False
     supervisor: bool = False
     write_protect: bool = False
     extended_accessed: bool = False
@@ -133,7 +136,7 @@ class PasidEntry:
     def words(self) -> tuple[int, ...]:
         """The entry as eight 64-bit words."""
         word0 = self.present | self.fault_processing_disable << 1 | self.second_stage_levels - 2 << 2
-        word0 |= self.translation << 6 | self.second_stage_root
+        word0 |= self.translation << 6 | self.second_stage_updates << 9 | self.second_stage_root
         word1 = self.domain_id | self.walk_snoop << 23
         word2 = self.supervisor | (self.first_stage_levels == 5) << 2 | self.write_protect << 4
         word2 |= self.extended_accessed << 7 | self.first_stage_root
@@ -150,6 +153,7 @@ class PasidEntry:
             first_stage_root=word2 & ADDRESS,
             first_stage_levels=5 if word2 >> 2 & 3 else 4,
             walk_snoop=bool(word1 >> 23 & 1),
+            second_stage_updates=bool(word0 >> 9 & 1),
             supervisor=bool(word2 & 1),
             write_protect=bool(word2 >> 4 & 1),
             extended_accessed=bool(word2 >> 7 & 1),
@@ -244,6 +248,14 @@ class PasidTable:
         if (await self.read(pasid)).present:
             raise IommuError(errno.EBUSY, f"PASID {pasid} has a present entry")
         await write_entry(self.memory, await self.make(pasid), entry.words())
+
+    async def update(self, pasid: int, entry: PasidEntry) -> None:
+        """Change what one 16-byte piece of a present entry holds, the piece with P: a walk sees all of it or
+        nothing.
+        """
+        words = entry.words()
+        content = (words[0] | words[1] << 64).to_bytes(PIECE, "little")
+        await self.memory.write(await self.make(pasid), content)
 
     async def hide(self, pasid: int, *, disable_faults: bool = False) -> None:
         """Clear P and keep everything else: caches may still hold the entry (R3). With FPD it is defunct (R10)."""

@@ -39,8 +39,10 @@ class Iommu:
         Fault injection.
     ioasids : IoasidAllocator
         Host PASIDs.
+    memory : HostMemory
+        Host memory; what is written to it is written back where the unit does not snoop.
     pages : PageAllocator
-        Host memory for tables and guests.
+        Where tables and guests get theirs.
     work : WorkQueue
         Clean-up that callers which must not block have left.
     stops : WorkQueue
@@ -56,7 +58,8 @@ class Iommu:
         self.fail = fail or FailPoints()
         self.log = CommandLog(transport.now)
         self.regs = Registers(self.transport)
-        self.pages = PageAllocator(HostMemory(self.transport), base, size, self.fail)
+        self.memory = HostMemory(self.transport)
+        self.pages = PageAllocator(self.memory, base, size, self.fail)
         self.work = WorkQueue(self.transport)
         self.stops = WorkQueue(self.transport)
         self.ioasids = IoasidAllocator(self.fail)
@@ -87,6 +90,7 @@ class Iommu:
         """
         iommu = cls(transport, base, size, fail)
         iommu.capabilities = await Capabilities.read(iommu.regs)
+        iommu.memory.snooped = bool(iommu.capabilities["C"])
         if not iommu.capabilities["SMTS"]:
             raise IommuError(errno.ENODEV, "the unit has no scalable mode")
         iommu.domain_ids = DomainIds(iommu.capabilities.domain_ids, iommu.fail)
