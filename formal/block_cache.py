@@ -108,6 +108,8 @@ class BlockCacheSpec(CacheSpec):
         spread = dut.format.spread(key, dut._spread_bits)
         asks = (asked["tags"] == Cat(spread, dut.format.hashed(key))) & asked["probed"]
         self.claim(m, "A fill asks for the rows of its key.", implies(asked["fill"], asks))
+        waits = [held == row for held, row in zip(dut._stages[0]["rows"], dut._rows_of(m, key), strict=True)]
+        self.claim(m, "Those wait for the RAM.", implies(dut._stages[0]["fill"], Cat(waits).all()))
         self.claim(m, "A fill is written as it is offered.", implies(dut._writes_fill, dut._writing & dut._filling))
 
     def held(self, m, entry):
@@ -142,6 +144,12 @@ class BlockCacheSpec(CacheSpec):
                 m,
                 "The step that reads a row reads it.",
                 implies(covered & dut._asked["scan"] & (begun == step), dut._asked_rows[way] == row),
+            )
+            placed = dut._stages[0]
+            self.claim(
+                m,
+                "The step before it waits for its row.",
+                implies(covered & placed["scan"] & (begun == step + 1), placed["rows"][way] == row),
             )
             self.claim(
                 m,
