@@ -37,6 +37,8 @@ class PageRequests:
     slow : bool
         Requests stay on the way until `push`, as behind a busy link. What pushes them is the completion of a device-TLB
         invalidation, which cannot overtake them: when it has been waited for, all are in the queue (§7.5).
+    queued : callable
+        Called when a request has been put into the queue.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class PageRequests:
         self.responses: defaultdict[int, list[PageResponse]] = defaultdict(list)
         self.on_the_way: list[PageRequest] = []
         self.slow = False
+        self.queued: Callable[[], None] = lambda: None
 
     def send(self, request: PageRequest) -> None:
         """A device sends a request."""
@@ -102,6 +105,7 @@ class PageRequests:
             return False
         self._registers.set_field("PQT", "PQT", self._next())
         self._registers.set_field("PRS", "PPR", 1)
+        self.queued()
         return True
 
     def _forget(self, request: PageRequest, verdict: Acceptance) -> None:

@@ -48,7 +48,7 @@ class Registers:
         """Read one register, of an array of 64-bit registers that of number ``index``."""
         register = REGISTERS[name]
         read = self.transport.read32 if register.width == 32 else self.transport.read64
-        return RegisterValue(name, await read(register.offset + index * register.width // 8))
+        return RegisterValue(name, await read(register.place(index)))
 
     async def write(self, name: str, **fields: int) -> None:
         """Write one register: the named fields (values from their own bit 0), zero elsewhere.
