@@ -108,8 +108,10 @@ class BlockCacheSpec(CacheSpec):
         spread = dut.format.spread(key, dut._spread_bits)
         asks = (asked["tags"] == Cat(spread, dut.format.hashed(key))) & asked["probed"]
         self.claim(m, "A fill asks for the rows of its key.", implies(asked["fill"], asks))
-        waits = [held == row for held, row in zip(dut._stages[0]["rows"], dut._rows_of(m, key), strict=True)]
-        self.claim(m, "Those wait for the RAM.", implies(dut._stages[0]["fill"], Cat(waits).all()))
+        placed = dut._stages[0]
+        waits = [held == row for held, row in zip(placed["rows"], dut._rows_of(m, key), strict=True)]
+        self.claim(m, "A row waits for a fill or for an invalidation.", ~(placed["fill"] & placed["scan"]))
+        self.claim(m, "Those wait for the RAM.", implies(placed["fill"], Cat(waits).all()))
         self.claim(m, "A fill is written as it is offered.", implies(dut._writes_fill, dut._writing & dut._filling))
 
     def held(self, m, entry):
