@@ -10,7 +10,7 @@ import pytest
 
 from nestwalk.config import PRESETS
 from nestwalk_sim.demo.engines import story_in_simulation
-from nestwalk_sim.demo.story import Machine
+from nestwalk_sim.demo.stage import Machine
 from nestwalk_sim.host.endpoint import Endpoint
 from nestwalk_sim.host.errors import IommuError
 from nestwalk_sim.host.vtd import descriptors

@@ -10,7 +10,7 @@ from typing import cast
 
 import cocotb
 
-from nestwalk_sim.demo.story import Machine
+from nestwalk_sim.demo.stage import Machine
 from nestwalk_sim.rtl.transport import BenchTransport, BusEndpoint
 from nestwalk_sim.rtl.unit import Bench
 from sim.tests.host.random_life import Population, live
