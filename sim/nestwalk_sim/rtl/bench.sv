@@ -16,6 +16,9 @@ module bench;
   import "DPI-C" function void bench_core(
     input bit request_ready, input bit response_valid, input bit [RESPONSE_PAYLOAD-1:0] response,
     output bit request_valid, output bit [REQUEST_PAYLOAD-1:0] request, output bit response_ready);
+  import "DPI-C" function void bench_pages(
+    input bit request_ready, input bit response_valid, input bit [ATS_PAGE_RESPONSE_PAYLOAD-1:0] response,
+    output bit request_valid, output bit [ATS_PAGE_REQUEST_PAYLOAD-1:0] request, output bit response_ready);
   import "DPI-C" function void bench_csr(
     input bit awready, input bit wready, input bit bvalid, input int bresp,
     input bit arready, input bit rvalid, input longint rdata, input int rresp,
@@ -44,6 +47,11 @@ module bench;
   bit [REQUEST_PAYLOAD-1:0] request_payload;
   bit [RESPONSE_PAYLOAD-1:0] response_payload;
 
+  // Not connected to a unit without an ats port.
+  bit ats_page_request_valid, ats_page_request_ready, ats_page_response_valid, ats_page_response_ready;
+  bit [ATS_PAGE_REQUEST_PAYLOAD-1:0] ats_page_request_payload;
+  bit [ATS_PAGE_RESPONSE_PAYLOAD-1:0] ats_page_response_payload;
+
   bit csr_awvalid, csr_awready, csr_wvalid, csr_wready, csr_bvalid, csr_bready;
   bit csr_arvalid, csr_arready, csr_rvalid, csr_rready;
   bit [CSR_AWADDR-1:0] csr_awaddr, csr_araddr;
@@ -59,6 +67,8 @@ module bench;
   bit [MEM_RDATA-1:0] next_rdata;
   bit next_request_valid, next_response_ready;
   bit [REQUEST_PAYLOAD-1:0] next_request;
+  bit next_page_request_valid, next_page_response_ready;
+  bit [ATS_PAGE_REQUEST_PAYLOAD-1:0] next_page_request;
   bit next_csr_awvalid, next_csr_wvalid, next_csr_bready, next_csr_arvalid, next_csr_rready;
   int next_csr_address, next_csr_wstrb;
   longint next_csr_wdata;
@@ -87,6 +97,13 @@ module bench;
     request_valid <= next_request_valid;
     request_payload <= next_request;
     response_ready <= next_response_ready;
+
+    bench_pages(
+        ats_page_request_ready, ats_page_response_valid, ats_page_response_payload,
+        next_page_request_valid, next_page_request, next_page_response_ready);
+    ats_page_request_valid <= next_page_request_valid;
+    ats_page_request_payload <= next_page_request;
+    ats_page_response_ready <= next_page_response_ready;
 
     bench_csr(
         csr_awready, csr_wready, csr_bvalid, int'(csr_bresp), csr_arready, csr_rvalid, longint'(csr_rdata), int'(csr_rresp),
