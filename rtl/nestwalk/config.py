@@ -247,6 +247,7 @@ class IommuConfig:
         implies("prefetch_streams", "waiting_misses")
         implies("walk_slot_limit", "waiting_misses")
         implies("page_requests", "scalable_mode")
+        implies("page_requests", "waiting_misses")
         if not (self.first_stage or self.second_stage):
             raise ValueError("at least one of first_stage and second_stage is needed")
         levels = self.second_stage_levels

@@ -2,6 +2,7 @@
 
 from ..host.device import Device
 from ..host.endpoint import DmaFault, pieces
+from ..model.page_request import PageRequest, PageResponse
 from ..model.request import Access, Request
 from ..replay import Answer
 from .unit import Bench
@@ -62,6 +63,14 @@ class BenchTransport:
         granted = bool(answer["granted"])
         size = int(answer["page_size"])
         return Answer(granted, int(answer["address"]), size, None if granted else int(answer["fault"]))
+
+    async def request_page(self, request: PageRequest) -> None:
+        """Send a device's page request; the unit has accepted it."""
+        await self.bench.pages.send([request])
+
+    def page_responses(self, source_id: int) -> list[PageResponse]:
+        """Take the page group responses that have come for a device, oldest first."""
+        return self.bench.pages.take(source_id)
 
 
 class BusEndpoint:
