@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from ..host.device import Device
 from ..host.endpoint import DmaFault, Endpoint, Translator
 from ..host.errors import IommuError, errno_name
+from ..host.page_requester import PagePort
 from ..host.transport import Transport
 from ..host.vtd.faults import FaultRecord
 from ..host.vtd.unit import SCALABLE_MODE, Iommu
@@ -17,7 +18,7 @@ from .report import StoryReport, Verdict
 __all__ = ["Machine", "Stage"]
 
 
-class Machine(Transport, Translator, Protocol):
+class Machine(Transport, Translator, PagePort, Protocol):
     """A machine that the story can run on: the unit's registers, its memory, and an answer for each request."""
 
     @property

@@ -11,6 +11,7 @@ from ..host.device import Device
 from ..host.endpoint import DmaFault, Endpoint
 from ..host.errors import IommuError
 from ..host.guest import READ_ONLY, Process
+from ..host.page_requester import PageRequester
 from ..host.vmm import VirtualMachine
 from ..host.vtd.svm import GpasidBindData, bind_gpasid
 from ..host.vtd.unit import Iommu
@@ -37,6 +38,7 @@ FIRST_PAGE = 0x7F00_1234_5000
 SECOND_PAGE = FIRST_PAGE + 0x1000
 CONSTANT_PAGE = FIRST_PAGE + 0x10_0000
 UNMAPPED_PAGE = FIRST_PAGE + 0x20_0000
+HEAP = FIRST_PAGE + 0x30_0000, FIRST_PAGE + 0x30_1000
 """Virtual addresses in either guest's process."""
 
 NOT_PRESENT_DIRECTORY, NOT_PRESENT_PASID, NOT_PRESENT_PAGE, NOT_PRESENT_MEMORY, NO_WRITE = 0x51, 0x59, 0x71, 0x79, 0x85
@@ -82,7 +84,7 @@ class Story(Stage):
 
     def __init__(self, machine: Machine, config: ModelConfig):
         super().__init__(machine, config)
-        self.accelerator = Device(0x3A00, "accelerator")
+        self.accelerator = Device(0x3A00, "accelerator", ats=True, page_requests=True)
         self.network = Device(0x0310, "network card")
         self.chapters = {
             "power up": self._power_up,
@@ -95,6 +97,7 @@ class Story(Stage):
             "the host takes a page": self._take_page,
             "without PASID": self._without_pasid,
             "unbind": self._unbind,
+            "pages on demand": self._pages_on_demand,
             "red dies in the middle of a DMA": self._death,
             "good night": self._good_night,
         }
@@ -228,9 +231,35 @@ class Story(Stage):
         text = await accelerator.read(FIRST_PAGE, 14, HOST_PASIDS[1])
         self.check("blue goes on", text == b"answer of blue")
 
-    async def _death(self) -> None:
+    async def _pages_on_demand(self) -> None:
         red = self.machines[0]
-        pasid = await red.bind(self.accelerator, self.processes[0], minimum=HOST_PASIDS[0])
+        again = await red.bind(self.accelerator, self.processes[0], minimum=HOST_PASIDS[0])
+        self.check("red is bound anew, under the same PASID", again == HOST_PASIDS[0])
+        requester = PageRequester(self.accelerator, self.machine, self.iommu.page_requests.service)
+        memory = self.iommu.pages.memory
+        accelerator = Endpoint(self.accelerator, self.translator, memory, requester=requester)
+        letters = [f"to {process.guest.name}, where nothing was ".encode() * 2 for process in self.processes]
+        for process, pasid, letter in zip(self.processes, HOST_PASIDS, letters, strict=True):
+            for page in HEAP:
+                process.reserve(page)
+            await accelerator.write(HEAP[1] - 16, letter, pasid)
+        for process, letter in zip(self.processes, letters, strict=True):
+            found = await process.read(HEAP[1] - 16, 16) + await process.read(HEAP[1], len(letter) - 16)
+            name = process.guest.name
+            self.check(
+                f"{name} had promised two pages and given none: it was asked, and the letter is there", found == letter
+            )
+        self.check("each guest was asked once, and answered", requester.answers == {0: 2})
+        records = await self.iommu.faults.drain()
+        self.report.faults += records
+        first = [(record.pasid, record.address, record.reason) for record in records]
+        expected = [(pasid, HEAP[0], NOT_PRESENT_PAGE) for pasid in HOST_PASIDS]
+        self.check("only the first touch of each was blocked", first == expected)
+        stray = accelerator.write(UNMAPPED_PAGE, b"not promised", HOST_PASIDS[0])
+        await self.expect_fault("what red did not promise stays out of reach", NOT_PRESENT_PAGE, stray)
+
+    async def _death(self) -> None:
+        red, pasid = self.machines[0], HOST_PASIDS[0]
         frames = list(red.guest.memory.frames.values())
         memory = Interrupted(self.iommu.pages.memory, red.kill)
         accelerator = Endpoint(self.accelerator, self.translator, memory)
