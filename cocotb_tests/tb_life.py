@@ -10,7 +10,11 @@ from typing import cast
 
 import cocotb
 
-from nestwalk_sim.demo.story import Machine
+from nestwalk.config import preset
+from nestwalk_sim.demo.stage import Machine
+from nestwalk_sim.host.device import Device
+from nestwalk_sim.host.page_requester import PageRequester
+from nestwalk_sim.host.vtd.unit import Iommu
 from nestwalk_sim.rtl.transport import BenchTransport, BusEndpoint
 from nestwalk_sim.rtl.unit import Bench
 from sim.tests.host.random_life import Population, live
@@ -25,7 +29,8 @@ def number(name: str) -> int:
 
 @cocotb.test()
 async def life_over_the_ports(dut):
-    population = Population(number("GUESTS"), number("DEVICES"), number("PROCESSES"))
+    asking = preset(os.environ["NESTWALK_LIFE_PRESET"]).page_requests
+    population = Population(number("GUESTS"), number("DEVICES"), number("PROCESSES"), asking=asking, ats=asking)
     left, part = number("OPERATIONS"), number("FIRST_PART")
     while left > 0:
         bench = Bench(dut)
@@ -33,13 +38,13 @@ async def life_over_the_ports(dut):
         seed = f"{os.environ['NESTWALK_SEED']} life {part}"
         transport = cast(Machine, BenchTransport(bench, population.memory))
         began = bench.now()
-        counts = await live(
-            transport,
-            random.Random(seed),
-            min(PART, left),
-            population,
-            lambda device, iommu, bench=bench: BusEndpoint(device, bench),
-        )
+
+        def dma(device: Device, iommu: Iommu, bench: Bench = bench, transport: Machine = transport) -> BusEndpoint:
+            requester = PageRequester(device, transport, iommu.page_requests.service) if asking else None
+            return BusEndpoint(device, bench, requester)
+
+        counts = await live(transport, random.Random(seed), min(PART, left), population, dma)
         cocotb.log.info("seed '%s': %s in %d cycles", seed, counts, bench.now() - began)
         assert min(counts["granted"], counts["blocked"], counts["bound"]) > 5, counts
+        assert not asking or counts["faulted in"], counts
         left, part = left - PART, part + 1

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 
-from nestwalk.bus.translation import Access
+from nestwalk.bus.translation import Access, AddressType
 from nestwalk.config import IommuConfig
 from nestwalk.events.fault_log import FaultLog
 from nestwalk.formats.fault import FaultEvent
@@ -127,13 +127,14 @@ class FaultLogSpec(Spec):
     def _kept(self, fault):
         """What the log must keep of ``fault`` (§1.8), and the field of the recording register that shows it."""
         access, with_pasid = fault.access, fault.pasid_valid
+        page_request = (fault.address_type == AddressType.PAGE_REQUEST) & self._cfg.page_requests
         reads = (access == Access.READ.value) | (access == Access.ZERO_LENGTH_READ.value)
         return {
             "page": ("fi", fault.page[: self.dut._page_bits]),
             "source_id": ("sid", fault.source_id),
-            "t1": ("t1", access != Access.WRITE.value),
-            "t2": ("t2", access == Access.ATOMIC.value),
-            "address_type": ("at", Mux(self._cfg.device_tlb, fault.address_type, 0)),
+            "t1": ("t1", Mux(page_request, 0, access != Access.WRITE.value)),
+            "t2": ("t2", Mux(page_request, 1, access == Access.ATOMIC.value)),
+            "address_type": ("at", Mux(self._cfg.device_tlb & ~page_request, fault.address_type, 0)),
             "pasid_valid": ("pp", with_pasid),
             "pasid": ("pv", Mux(with_pasid, fault.pasid, 0)),
             "privileged": ("priv", fault.privileged & with_pasid),

@@ -12,6 +12,9 @@ __all__ = ["FaultLog"]
 READ, WRITE, ATOMIC, ZERO_LENGTH_READ = range(4)
 """The access of a `FaultEvent`."""
 
+PAGE_REQUEST = 3
+"""The address type of one. It is no AT of PCIe: messages have none, and the record says 0, untranslated."""
+
 
 class _Stored(data.StructLayout):
     """What one record keeps: all of the recording register but F, without the address bits that are always 0."""
@@ -140,12 +143,13 @@ class FaultLog(wiring.Component):
     def _fill(self, stored, fault):
         """What is kept of ``fault``; fields of features that are not announced stay 0."""
         pasid_valid = fault.pasid_valid & self._cfg.scalable_mode
+        page_request = (fault.address_type == PAGE_REQUEST) & self._cfg.page_requests
         return [
             stored.page.eq(fault.page),
             stored.source_id.eq(fault.source_id),
-            stored.t1.eq(fault.access != WRITE),
-            stored.t2.eq(fault.access == ATOMIC),
-            stored.address_type.eq(Mux(self._cfg.device_tlb, fault.address_type, 0)),
+            stored.t1.eq((fault.access != WRITE) & ~page_request),
+            stored.t2.eq((fault.access == ATOMIC) | page_request),
+            stored.address_type.eq(Mux(self._cfg.device_tlb & ~page_request, fault.address_type, 0)),
             stored.pasid_valid.eq(pasid_valid),
             stored.pasid.eq(Mux(pasid_valid, fault.pasid, 0)),
             stored.privileged.eq(fault.privileged & pasid_valid),

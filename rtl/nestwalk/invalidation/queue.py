@@ -1,6 +1,6 @@
 """The invalidation queue: fetches descriptors, executes them one at a time, reports errors (§1.11, §5)."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import C, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -69,6 +69,11 @@ class InvalidationQueue(wiring.Component):
     drained : 1, in
         Neither a walk that an invalidation overtook nor an access with a translation from before it is in flight.
         Follows a transfer of ``invalidations`` within 2 cycles.
+    waits : 1, out
+        A wait descriptor waits for ``drained``.
+    drains, page_requests_idle : 1, out, 1, in
+        A wait descriptor with PD wants no page request to be accepted, and all that were to be in their queue; both
+        only with ``cfg.page_requests``.
     messages : stream of 128, out
         Bits 127:0 of device-TLB invalidation and page group response descriptors, verified.
     executed : 32, out
@@ -77,6 +82,7 @@ class InvalidationQueue(wiring.Component):
 
     def __init__(self, cfg: IommuConfig):
         self._cfg = cfg
+        page_requests = {"waits": Out(1), "drains": Out(1), "page_requests_idle": In(1)}
         super().__init__(
             {
                 "control": In(QueueControlSignature(cfg)),
@@ -84,6 +90,7 @@ class InvalidationQueue(wiring.Component):
                 "write": Out(MemoryWriteSignature(cfg)),
                 "invalidations": Out(stream.Signature(Invalidation)),
                 "drained": In(1),
+                **(page_requests if cfg.page_requests else {}),
                 "messages": Out(stream.Signature(PIECE_BITS)),
                 "executed": Out(32),
             }
@@ -198,7 +205,7 @@ class InvalidationQueue(wiring.Component):
                     m.next = "NEXT"
 
             with m.State("WAIT"):
-                with m.If(self.drained):
+                with m.If(self.drained & self._drain_page_requests(m, wait)):
                     m.next = "STATUS"
 
             with m.State("STATUS"):
@@ -209,6 +216,8 @@ class InvalidationQueue(wiring.Component):
                 ]
                 with m.If(execute):
                     m.next = "NEXT"
+                    if self._cfg.page_requests:
+                        m.d.sync += self.drains.eq(0)
                     with m.If(wait.fn):
                         m.next = "FENCE"
 
@@ -224,6 +233,18 @@ class InvalidationQueue(wiring.Component):
                 with m.Elif(fetch.idle & ~control.stopped):
                     m.d.sync += interrupted.eq(0)
                     m.next = "NEXT"
+
+    def _drain_page_requests(self, m: Module, wait):
+        """In the state WAIT: whether no page request keeps this descriptor from completing (§5.5, PD).
+
+        None is accepted from the moment on in which everything else is drained until the status is on its way.
+        """
+        if not self._cfg.page_requests:
+            return C(1)
+        m.d.comb += self.waits.eq(1)
+        with m.If(self.drained & wait.pd):
+            m.d.sync += self.drains.eq(1)
+        return ~wait.pd | (self.drains & self.page_requests_idle)
 
     def _complete(self, m: Module, executed):
         """Move ``head`` over what has been executed, in order, as it completes."""

@@ -8,7 +8,14 @@ from ..bus.bypass_queue import BypassQueue
 from ..bus.fork import Fork
 from ..bus.generations import Generations
 from ..bus.sharing import sharing_port
-from ..bus.translation import AddressType, PageSize, RootPointer, TranslationRequest, TranslationResponse
+from ..bus.translation import (
+    AddressType,
+    PageSize,
+    RootPointer,
+    TranslationRequest,
+    TranslationResponse,
+    is_page_request,
+)
 from ..config import IommuConfig
 from ..counters.events import Events
 from ..formats.pasid import TranslationMode
@@ -45,6 +52,8 @@ class _Flight(data.StructLayout):
             fields |= {"again": 1, "merged": 1}
         if cfg.prefetch_streams:
             fields["prefetch"] = 1
+        if cfg.page_requests:
+            fields["page_request"] = 1
         super().__init__(fields)
 
 
@@ -75,8 +84,9 @@ class LookupPipeline(wiring.Component):
     accepted, and go by the root pointer and belong to the generation of the cycle in which they enter anew. Prefetches
     enter like that too; if they hit they are forgotten.
 
-    While translation is disabled requests pass untranslated. Requests in the interrupt range, with execute permission,
-    of an address type other than untranslated, or with an address that no table can map always walk.
+    While translation is disabled requests pass untranslated, but for page requests. Requests in the interrupt range,
+    with execute permission, of an address type other than untranslated, or with an address that no table can map always
+    walk.
 
     Parameters
     ----------
@@ -86,6 +96,8 @@ class LookupPipeline(wiring.Component):
     Attributes
     ----------
     request : In(stream of TranslationRequest)
+    page_request : In(stream of TranslationRequest)
+        Enters in the place of a request; with ``cfg.page_requests``.
     root_pointer : In(RootPointer)
         Sampled one cycle after a request is accepted.
     status : In(WalkStatus)
@@ -122,6 +134,7 @@ class LookupPipeline(wiring.Component):
         super().__init__(
             {
                 "request": In(stream.Signature(TranslationRequest(cfg))),
+                **({"page_request": In(stream.Signature(TranslationRequest(cfg)))} if cfg.page_requests else {}),
                 "root_pointer": In(RootPointer(cfg)),
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
                 "responds": Out(1),
@@ -158,6 +171,8 @@ class LookupPipeline(wiring.Component):
         reentry = None
         if self.cfg.waiting_misses:
             m.submodules.reentry = reentry = Reentry(self.cfg)
+        if self.cfg.page_requests:
+            wiring.connect(m, wiring.flipped(self.page_request), reentry.page_request)
         entered, accepted = self._elaborate_entry(m, misses, hits, reentry)
         self._look_up(m, accepted.request, iotlb, spaces, contexts, structures)
 
@@ -189,7 +204,7 @@ class LookupPipeline(wiring.Component):
         ]
         found = self._find_configuration(m, lookup, spaces, contexts)
         hit = Signal()
-        bypass = ~last.root_pointer.enabled
+        bypass = ~last.root_pointer.enabled & ~(last.page_request if self.cfg.page_requests else C(0))
         m.d.comb += hit.eq(bypass | (iotlb.hit & ~last.must_walk))
         for name, value in found.items():
             m.d.comb += misses.known[name].eq(value & known[-1] & ~last.must_walk)
@@ -358,6 +373,8 @@ class LookupPipeline(wiring.Component):
             m.d.sync += [held.again.eq(again), held.merged.eq(again & other.merged)]
             if self.cfg.prefetch_streams:
                 m.d.sync += held.prefetch.eq(again & other.prefetch)
+            if self.cfg.page_requests:
+                m.d.sync += held.page_request.eq(again & is_page_request(self.cfg, other.request))
         request = held.request
         irregular = request.address[57:].any() & ~request.address[57:].all()
         interrupt = ~request.pasid_valid & (request.address[20:] == INTERRUPT_RANGE)

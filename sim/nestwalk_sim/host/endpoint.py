@@ -1,6 +1,7 @@
 """A device model that issues DMA: it asks for each page's translation, then moves real bytes in host memory."""
 
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
 
 from ..model.request import Access, Request
 from .device import Device
@@ -8,9 +9,11 @@ from .device_tlb import DeviceTlb
 from .page_requester import PageRequester
 from .transport import Memory
 
-__all__ = ["Answer", "DmaFault", "Endpoint", "Translator", "pieces"]
+__all__ = ["Answer", "DmaFault", "Endpoint", "Translator", "asking", "pieces"]
 
 PAGE_SIZE = 4096
+
+Outcome = TypeVar("Outcome")
 
 
 class Answer(Protocol):
@@ -111,19 +114,8 @@ class Endpoint:
         return content
 
     async def _reach(self, request: Request, end: int) -> int:
-        """The host address for a request; one that is blocked asks for all pages from there to ``end`` first, if the
-        device can.
-        """
-        try:
-            return await self._translate(request)
-        except DmaFault:
-            first = request.address & -PAGE_SIZE
-            missing = list(range(first, end, PAGE_SIZE))
-            writes, privileged = request.access is Access.WRITE, request.privileged
-            asks = self.requester
-            if asks is None or not await asks.ask(missing, request.pasid, write=writes, privileged=privileged):
-                raise
-            return await self._translate(request)
+        """The host address for a request; pages that are missing up to ``end`` are asked for."""
+        return await asking(self.requester, request, end, lambda: self._translate(request))
 
     async def _translate(self, request: Request) -> int:
         cached = self.device_tlb.look_up(request) if self.device_tlb is not None else None
@@ -135,6 +127,23 @@ class Endpoint:
         if self.device_tlb is not None:
             self.device_tlb.fill(request, answer.address, answer.page_size)
         return answer.address
+
+
+async def asking(
+    requester: PageRequester | None, request: Request, end: int, attempt: Callable[[], Awaitable[Outcome]]
+) -> Outcome:
+    """Try a request; when it is blocked, ask for all pages from there to ``end`` in one group and try again, if the
+    device can ask and the host gives them.
+    """
+    try:
+        return await attempt()
+    except DmaFault:
+        missing = list(range(request.address & -PAGE_SIZE, end, PAGE_SIZE))
+        write, privileged = request.access is Access.WRITE, request.privileged
+        given = requester and await requester.ask(missing, request.pasid, write=write, privileged=privileged)
+        if not given:
+            raise
+        return await attempt()
 
 
 def pieces(address: int, size: int) -> list[tuple[int, int]]:

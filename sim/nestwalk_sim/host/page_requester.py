@@ -26,6 +26,10 @@ class PagePort(Protocol):
         """Take the answers that have come for a device, oldest first."""
         ...
 
+    async def pause(self) -> None:
+        """Let some time pass."""
+        ...
+
 
 class Unanswered(Exception):
     """A group got no answer in the time that the device gives the host."""
@@ -54,7 +58,7 @@ class PageRequester:
     ``answers`` counts the answers by code; ``disabled`` after a response failure: it asks for nothing any more.
     """
 
-    def __init__(self, device: Device, port: PagePort, meanwhile: Callable[[], Awaitable[object]], patience: int = 64):
+    def __init__(self, device: Device, port: PagePort, meanwhile: Callable[[], Awaitable[object]], patience: int = 500):
         self._device = device
         self._port = port
         self._meanwhile = meanwhile
@@ -86,6 +90,7 @@ class PageRequester:
                 if (response.pasid, response.group) == (group.pasid, group.index):
                     return code == ResponseCode.SUCCESS
             await self._meanwhile()
+            await self._port.pause()
         raise Unanswered(f"{self._device} waits for group {group.index}")
 
     async def send(

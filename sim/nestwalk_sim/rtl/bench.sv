@@ -68,6 +68,9 @@ module bench;
     input bit request_ready, input bit response_valid, input bit [RESPONSE_PAYLOAD-1:0] response,
     output bit request_valid, output bit [REQUEST_PAYLOAD-1:0] request, output bit response_ready);
 `endif
+  import "DPI-C" function void bench_pages(
+    input bit request_ready, input bit response_valid, input bit [ATS_PAGE_RESPONSE_PAYLOAD-1:0] response,
+    output bit request_valid, output bit [ATS_PAGE_REQUEST_PAYLOAD-1:0] request, output bit response_ready);
   import "DPI-C" function void bench_csr(
     input bit awready, input bit wready, input bit bvalid, input int bresp,
     input bit arready, input bit rvalid, input longint rdata, input int rresp,
@@ -110,6 +113,11 @@ module bench;
   bit [REQUEST_PAYLOAD-1:0] next_request;
 `endif
 
+  // Not connected to a unit without an ats port.
+  bit ats_page_request_valid, ats_page_request_ready, ats_page_response_valid, ats_page_response_ready;
+  bit [ATS_PAGE_REQUEST_PAYLOAD-1:0] ats_page_request_payload;
+  bit [ATS_PAGE_RESPONSE_PAYLOAD-1:0] ats_page_response_payload;
+
   bit csr_awvalid, csr_awready, csr_wvalid, csr_wready, csr_bvalid, csr_bready;
   bit csr_arvalid, csr_arready, csr_rvalid, csr_rready;
   bit [CSR_AWADDR-1:0] csr_awaddr, csr_araddr;
@@ -120,6 +128,8 @@ module bench;
   bit irq_fault, irq_invalidation, irq_page_request;
 
   // What C++ drives, as the foreign functions return it.
+  bit next_page_request_valid, next_page_response_ready;
+  bit [ATS_PAGE_REQUEST_PAYLOAD-1:0] next_page_request;
   bit next_csr_awvalid, next_csr_wvalid, next_csr_bready, next_csr_arvalid, next_csr_rready;
   int next_csr_address, next_csr_wstrb;
   longint next_csr_wdata;
@@ -153,6 +163,13 @@ module bench;
     request_payload <= next_request;
     response_ready <= next_response_ready;
 `endif
+
+    bench_pages(
+        ats_page_request_ready, ats_page_response_valid, ats_page_response_payload,
+        next_page_request_valid, next_page_request, next_page_response_ready);
+    ats_page_request_valid <= next_page_request_valid;
+    ats_page_request_payload <= next_page_request;
+    ats_page_response_ready <= next_page_response_ready;
 
     bench_csr(
         csr_awready, csr_wready, csr_bvalid, int'(csr_bresp), csr_arready, csr_rvalid, longint'(csr_rdata), int'(csr_rresp),

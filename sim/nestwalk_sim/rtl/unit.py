@@ -11,6 +11,7 @@ from cocotb.triggers import ValueChange
 from ..model.request import Request
 from .library import BenchError, Hang, library, pointer
 from .memory import BenchMemory
+from .pages import PagePort
 from .records import ANSWER, CORE_KNOBS, REQUEST, record_of
 
 __all__ = ["Batch", "Bench", "Interrupt", "Request", "Traffic", "request_array"]
@@ -105,8 +106,8 @@ class Bench:
     dut
         cocotb's handle of ``bench.sv``.
 
-    Every ``await`` raises `BenchError` when the unit has broken a protocol meanwhile, and `Hang` when what it waits
-    for does not happen."""
+    ``memory`` is behind the unit, ``pages`` are the devices at its ``ats`` port. Every ``await`` raises `BenchError`
+    when the unit has broken a protocol meanwhile, and `Hang` when what it waits for does not happen."""
 
     def __init__(self, dut):
         self._library = library()
@@ -114,6 +115,7 @@ class Bench:
         self._wake = dut.wake
         self._progress: Callable[[int, int, str], None] = lambda done, total, what: None
         self.memory = BenchMemory()
+        self.pages = PagePort(self._finished)
 
     # --- time
 

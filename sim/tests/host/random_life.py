@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nestwalk_sim.demo.story import Machine
+from nestwalk_sim.demo.stage import Machine
 from nestwalk_sim.host.audit import Auditor
 from nestwalk_sim.host.device import Device
 from nestwalk_sim.host.endpoint import DmaFault

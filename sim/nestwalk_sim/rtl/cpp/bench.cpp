@@ -14,6 +14,7 @@
 #include "dma_master.hpp"
 #include "layout.hpp"
 #include "operations.hpp"
+#include "page_driver.hpp"
 #include "sparse_memory.hpp"
 
 namespace {
@@ -40,6 +41,7 @@ struct Bench {
     CoreDriver core{operations, [this](const std::string& what) { violation(what); }};
     CsrMaster csr{operations};
     DmaMaster dma{operations};
+    PageDriver pages{operations, [this](const std::string& what) { violation(what); }};
     std::vector<Watch> watches;
     std::vector<InterruptWait> interrupt_waits;
     std::array<bool, interrupt_lines> interrupt_level{};
@@ -197,6 +199,23 @@ void bench_core(svBit request_ready, svBit response_valid, const svBitVecVal* re
     *response_ready = out.response_ready;
 }
 
+void bench_pages(svBit request_ready, svBit response_valid, const svBitVecVal* response, svBit* request_valid,
+                 svBitVecVal* request, svBit* response_ready) {
+    if (the_bench->rst) {
+        the_bench->pages.reset();
+    } else {
+        PageIn in;
+        in.request_ready = request_ready;
+        in.response_valid = response_valid;
+        if (response_valid) std::memcpy(in.response.words.data(), response, sizeof(in.response.words));
+        the_bench->pages.clock(in);
+    }
+    const PageOut& out = the_bench->pages.out;
+    *request_valid = out.request_valid;
+    std::memcpy(request, out.request.words.data(), sizeof(out.request.words));
+    *response_ready = out.response_ready;
+}
+
 void bench_csr(svBit awready, svBit wready, svBit bvalid, int bresp, svBit arready, svBit rvalid, long long rdata, int rresp,
                svBit* awvalid, svBit* wvalid, svBit* bready, svBit* arvalid, svBit* rready, int* address, long long* wdata,
                int* wstrb) {
@@ -307,6 +326,21 @@ int nw_dma_result(uint32_t handle, uint8_t* into) {
     if (into) std::copy(result.data.begin(), result.data.end(), into);
     return result.response;
 }
+
+// --- Python: ats port ------------------------------------------------------------------------------------------------
+
+uint32_t nw_request_pages(const PageRequest* requests, uint64_t* cycles, uint64_t count) {
+    return the_bench->pages.submit(requests, cycles, count);
+}
+
+uint64_t nw_page_responses(PageResponse* into, uint64_t from) {
+    const auto& responses = the_bench->pages.responses;
+    if (into) std::copy(responses.begin() + from, responses.end(), into);
+    return responses.size();
+}
+
+uint32_t nw_wait_page_responses(uint64_t count) { return the_bench->pages.wait(count); }
+void nw_page_knobs(const PageKnobs* knobs) { the_bench->pages.set_knobs(*knobs); }
 
 // --- Python: registers -----------------------------------------------------------------------------------------------
 
