@@ -106,8 +106,8 @@ class Bench:
     dut
         cocotb's handle of ``bench.sv``.
 
-    ``memory`` is behind the unit, ``pages`` are the devices at its ``ats`` port. Every ``await`` raises `BenchError` when
-    the unit has broken a protocol meanwhile, and `Hang` when what it waits for does not happen."""
+    ``memory`` is behind the unit, ``pages`` are the devices at its ``ats`` port. Every ``await`` raises `BenchError`
+    when the unit has broken a protocol meanwhile, and `Hang` when what it waits for does not happen."""
 
     def __init__(self, dut):
         self._library = library()
