@@ -89,8 +89,10 @@ class Turns(wiring.Component):
 
 
 def lowest(bits) -> Value:
-    """``bits`` with only its lowest set bit kept."""
-    return bits & ~(bits - 1)
+    """``bits`` with only its lowest set bit kept: of a few by looking at those below each, else by a carry."""
+    if len(bits) > 16:
+        return bits & ~(bits - 1)
+    return Cat(bits[place] & ~bits[:place].any() for place in range(len(bits)))
 
 
 def selected(grant: Iterable[Value], items: Iterable[Value | ValueCastable]) -> Value:

@@ -58,7 +58,7 @@ class Outstanding(wiring.Component):
                 "ask": In(1),
                 "ask_id": In(cfg.id_width),
                 "busy": Out(1),
-                "full": Out(1),
+                "full": Out(1, init=1),
                 "empty": Out(1),
             }
         )
@@ -86,16 +86,15 @@ class Outstanding(wiring.Component):
             self.left.generation.eq(self.current ^ older.any()),
         ]
 
-        free = Signal(len(entries))
-        m.d.comb += free.eq(lowest(~valid) & self.enter.replicate(len(entries)))
-        m.d.sync += valid.eq(valid & ~done | free)
+        # The next free entry is looked for beforehand; what leaves now is free one cycle later.
+        free, taken, unused = Signal(len(entries)), Signal(len(entries)), Signal(len(entries))
+        m.d.comb += [taken.eq(free & self.enter.replicate(len(entries))), unused.eq(~(valid | taken))]
+        m.d.sync += [valid.eq(valid & ~done | taken), free.eq(lowest(unused)), self.full.eq(~unused.any())]
         for n in entries:
-            with m.If(free[n]):
+            with m.If(taken[n]):
                 m.d.sync += [ids[n].eq(self.enter_id), generation[n].eq(self.enter_generation)]
         m.d.comb += [
             self.busy.eq((answered_entries & valid).any()),
             self.empty.eq(~valid.any()),
         ]
-        # A register: what leaves now makes room one cycle later.
-        m.d.sync += self.full.eq((valid | free).all())
         return m
