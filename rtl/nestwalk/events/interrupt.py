@@ -94,12 +94,15 @@ class EventMessages(wiring.Component):
         due = Cat(event.pending & event.status & ~event.mask for event in self.events)
         unmasked = ~Cat(event.mask for event in self.events)
         m.d.comb += self.busy.eq((rises & unmasked).any() | due.any() | sending)
+        # Whose turn it is, is known a cycle later; it may not be due any more.
+        turn = Signal.like(taken)
+        m.d.sync += turn.eq(lowest(due))
 
         with m.FSM() as fsm:
             m.d.comb += [self.idle.eq(fsm.ongoing("IDLE")), sending.eq(~self.idle)]
             with m.State("IDLE"):
                 with m.If(~self.claimed):
-                    m.d.comb += taken.eq(lowest(due))
+                    m.d.comb += taken.eq(turn & due)
                 with m.If(taken.any()):
                     m.next = "SEND"
             with m.State("SEND"):

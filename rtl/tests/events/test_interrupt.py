@@ -150,11 +150,11 @@ def test_random_conditions_masks_and_clears(delay, rng):
         for _ in range(200):
             mask = rng.randrange(2)
             drive(ctx, event, condition=1, mask=mask)
-            await rest(ctx, 12)
+            await rest(ctx, 14)
             if mask and rng.randrange(2):
                 assert ctx.get(event.pending)
                 drive(ctx, event, condition=1)
-                await rest(ctx, 12)
+                await rest(ctx, 14)
                 mask = 0
             expected.append(not mask)
             assert len(memory.messages) == sum(expected)
