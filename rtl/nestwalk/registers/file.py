@@ -246,8 +246,9 @@ class RegisterFile(wiring.Component):
         if cfg.counters:
             monitor_bits = cfg.performance_counter_bits if cfg.performance_monitoring else 0
             m.submodules.counters = counters = Counters(monitor_bits)
+            # A cycle later: it is late when some of them are known.
+            m.d.sync += counters.events.eq(self.counted)
             m.d.comb += [
-                counters.events.eq(self.counted),
                 counters.index.eq(bank.evcnt.index),
                 counters.read.eq(bank.evcnt.read),
                 bank.evcnt.busy.eq(counters.busy),
@@ -290,7 +291,7 @@ class RegisterFile(wiring.Component):
             ]
         interrupting = Cat(configuration.io for configuration in configurations)
         m.d.comb += bank.perfintrsts.pis_set.eq((counters.overflows & interrupting).any())
-        events, counted = monitor.events, self.counted
+        events, counted = monitor.events, counters.events
         m.d.comb += [
             events.requests.eq(self.requested),
             events.memory_reads.eq(self.memory_read),
