@@ -32,7 +32,7 @@ class GroupResponse:
 
     response: PageResponse
 
-    def words(self) -> tuple[int, ...]:
+    def words(self) -> tuple[int, int, int, int]:
         source_id, pasid, group, code = self.response
         low = 9 | (pasid is not None) << 4 | code << 12 | source_id << 16 | (pasid or 0) << 32
         return low, group << 3, 0, 0

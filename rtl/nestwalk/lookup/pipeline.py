@@ -168,8 +168,8 @@ class LookupPipeline(wiring.Component):
         reentry = None
         if self.cfg.waiting_misses:
             m.submodules.reentry = reentry = Reentry(self.cfg)
-        if self.cfg.page_requests:
-            wiring.connect(m, wiring.flipped(self.page_request), reentry.page_request)
+            if self.cfg.page_requests:
+                wiring.connect(m, wiring.flipped(self.page_request), reentry.page_request)
         entered, accepted = self._elaborate_entry(m, misses, hits, reentry)
         self._look_up(m, accepted.request, iotlb, spaces, contexts, structures)
 
