@@ -8,7 +8,7 @@ from random import Random
 from nestwalk.registers.table import REGISTERS
 from nestwalk_sim.builders import HostSpace, ScalableTables
 from nestwalk_sim.builders.page_requesters import PageRequester, random_page_requesters
-from nestwalk_sim.host.vtd.descriptors import Wait
+from nestwalk_sim.host.vtd.descriptors import PageGroupResponse, Wait
 from nestwalk_sim.memory import PAGE_SIZE, Memory
 from nestwalk_sim.model import PageRequest, PageResponse, UnitState, accept_page_request
 from nestwalk_sim.model.page_request import Acceptance
@@ -20,22 +20,10 @@ from nestwalk_sim.rtl.unit import Bench
 
 from .session import CONFIG, MODEL
 
-__all__ = ["GroupResponse", "Platform", "expected_record", "response_of"]
+__all__ = ["Platform", "expected_record", "response_of"]
 
 FAULT_ADDRESS = (1 << 57) - 0x1000
 DESCRIPTOR = 32
-
-
-@dataclass(frozen=True)
-class GroupResponse:
-    """``page_grp_resp``: software's answer to a page group."""
-
-    response: PageResponse
-
-    def words(self) -> tuple[int, int, int, int]:
-        source_id, pasid, group, code = self.response
-        low = 9 | (pasid is not None) << 4 | code << 12 | source_id << 16 | (pasid or 0) << 32
-        return low, group << 3, 0, 0
 
 
 def expected_record(request: PageRequest, verdict: Acceptance) -> int | None:
@@ -164,7 +152,7 @@ class Platform:
 
     async def answer(self, responses: Sequence[PageResponse]) -> None:
         """Software's answers to groups."""
-        await self.queue.submit([GroupResponse(response) for response in responses])
+        await self.queue.submit([PageGroupResponse(*response) for response in responses])
         self.model.told += responses
 
     async def compare(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from nestwalk_sim.builders import FirstStageTables, HostSpace, ScalableTables, SecondStageTables
 from nestwalk_sim.builders.paging import GuestSpace
 from nestwalk_sim.builders.structures import first_stage_fields, nested_fields, second_stage_fields
+from nestwalk_sim.host.vtd.descriptors import PageGroupResponse
 from nestwalk_sim.memory import PAGE_SIZE, Memory
 from nestwalk_sim.model import (
     PageRequest,
@@ -24,7 +25,7 @@ from nestwalk_sim.rtl.memory import MemoryTiming
 from nestwalk_sim.rtl.unit import Interrupt, Traffic
 
 from .expectations import compare_answer
-from .page_platform import GroupResponse, Platform, response_of
+from .page_platform import Platform, response_of
 from .session import CONFIG, MODEL, count_of, random_timing, rng_of, start
 
 WITH_PASID_ONLY = {"SCT.6", "SCT.7", "SCT.9"}
@@ -250,12 +251,12 @@ async def none_is_lost_or_doubled_while_software_reads(dut):
         bench.memory.write64(message, 0)
         head = await software(head)
         calls += 1
-        await platform.queue.submit([GroupResponse(response) for response in owed[answered : answered + 200]])
+        await platform.queue.submit([PageGroupResponse(*response) for response in owed[answered : answered + 200]])
         answered = min(answered + 200, len(owed))
         if asking.done():
             await platform.drain()
     await asking
-    await platform.queue.submit([GroupResponse(response) for response in owed[answered:]])
+    await platform.queue.submit([PageGroupResponse(*response) for response in owed[answered:]])
     by_page = {request.address: request.descriptor() for request in sent}
     pages = [content >> 64 & ~0xFFF for content in taken]
     assert [by_page[page] for page in pages] == taken

@@ -32,11 +32,15 @@ class PageRequests:
     ----------
     responses : dict of int to list of PageResponse
         By source id: what a device has been told and has not taken yet.
+    on_response : list of callable
+        Told of each response.
     on_the_way : list of PageRequest
         Sent by devices and not yet received.
     slow : bool
         Requests stay on the way until `push`, as behind a busy link. What pushes them is the completion of a device-TLB
         invalidation, which cannot overtake them: when it has been waited for, all are in the queue (§7.5).
+    queued : callable
+        Called when a request has been put into the queue.
     """
 
     def __init__(
@@ -47,8 +51,10 @@ class PageRequests:
         self._caches = caches
         self._accept = accept
         self.responses: defaultdict[int, list[PageResponse]] = defaultdict(list)
+        self.on_response: list[Callable[[PageResponse], None]] = []
         self.on_the_way: list[PageRequest] = []
         self.slow = False
+        self.queued: Callable[[], None] = lambda: None
 
     def send(self, request: PageRequest) -> None:
         """A device sends a request."""
@@ -66,6 +72,8 @@ class PageRequests:
     def respond(self, response: PageResponse) -> None:
         """Send a page group response to its device."""
         self.responses[response.source_id].append(response)
+        for listener in self.on_response:
+            listener(response)
 
     def _receive(self, request: PageRequest) -> None:
         """§7.1. A fault comes before an overflow, and automatic responses carry the request's PASID: the specification
@@ -102,6 +110,7 @@ class PageRequests:
             return False
         self._registers.set_field("PQT", "PQT", self._next())
         self._registers.set_field("PRS", "PPR", 1)
+        self.queued()
         return True
 
     def _forget(self, request: PageRequest, verdict: Acceptance) -> None:

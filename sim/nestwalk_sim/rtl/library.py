@@ -27,6 +27,8 @@ _FUNCTIONS = {
     "nw_cancel": (None, _U32),
     "nw_core_knobs": (None, _U32, _VOID),
     "nw_hang_limit": (None, _U64),
+    "nw_dma": (_U32, _INT, _U64, _U64, _U32, _INT, _U32, ctypes.c_char_p),
+    "nw_dma_result": (_INT, _U32, _VOID),
     "nw_request_pages": (_U32, _VOID, _VOID, _U64),
     "nw_page_responses": (_U64, _VOID, _U64),
     "nw_wait_page_responses": (_U32, _U64),

@@ -185,12 +185,13 @@ def record_of(dtype: np.dtype, **values: int) -> np.ndarray:
 
 def sv_package(ports: Iterable[Port]) -> str:
     """SystemVerilog package ``bench_widths``: the width of every port of the unit, in upper case (``MEM_RDATA`` …), and
-    of messages whether or not it has them.
+    of messages whether or not it has them. ``NESTWALK_DMA`` is defined for a unit with a port for devices.
     """
     widths = {f"ats_{name}_payload": layout.size for name, layout in _MESSAGES.items()}
     widths |= {port.name: port.width for port in ports}
     lines = [f"  localparam int unsigned {name.upper()} = {width};" for name, width in widths.items()]
-    return "\n".join(["package bench_widths;", *lines, "endpackage", ""])
+    define = ["`define NESTWALK_DMA"] if "dma_araddr" in widths else []
+    return "\n".join([*define, "package bench_widths;", *lines, "endpackage", ""])
 
 
 def cpp_header(cfg: IommuConfig, ports: Iterable[Port]) -> str:
@@ -202,15 +203,15 @@ def cpp_header(cfg: IommuConfig, ports: Iterable[Port]) -> str:
         When a layout of the core port has a field that its record lacks, or the other way round.
     """
     widths = {port.name: port.width for port in ports}
+    request, response = TranslationRequest(cfg), TranslationResponse(cfg)
     constants = {
         "DATA_BYTES": widths["mem_rdata"] // 8,
         "ID_WIDTH": widths["mem_arid"],
         "TAG_WIDTH": cfg.tag_width,
-        "REQUEST_WIDTH": widths["request_payload"],
-        "RESPONSE_WIDTH": widths["response_payload"],
+        "REQUEST_WIDTH": request.size,
+        "RESPONSE_WIDTH": response.size,
         **{f"{name.upper()}_WIDTH": layout.size for name, layout in _MESSAGES.items()},
     }
-    request, response = TranslationRequest(cfg), TranslationResponse(cfg)
     _check_fields("TranslationRequest", request, REQUEST, extra=set())
     _check_fields("TranslationResponse", response, ANSWER, extra={"accept_cycle", "response_cycle", "answered"})
     _check_fields("PageRequest", _MESSAGES["page_request"], PAGE_REQUEST, extra=set())

@@ -180,6 +180,25 @@ class Bench:
         """Send requests and wait for all answers, which come in the order of the requests (`ANSWER` records)."""
         return await self.submit(requests, lane)
 
+    # --- the port for devices, of a whole unit
+
+    async def dma(self, source_id: int, pasid: int | None, address: int, content: bytes | int) -> bytes | None:
+        """One burst of a device: a write of some bytes, or a read of so many, within a page.
+
+        Returns
+        -------
+        bytes or None
+            What was read, nothing for a write; None when the burst ended with an error.
+        """
+        data, size = (content, len(content)) if isinstance(content, bytes) else (b"", content)
+        arguments = bool(data), address, size, source_id, pasid is not None, pasid or 0, data
+        handle = self._library.nw_dma(*arguments)
+        await self._finished(handle, 100_000, f"DMA of {size} bytes at {address:#x}")
+        read = (ctypes.c_uint8 * size)()
+        if self._library.nw_dma_result(handle, None if data else read):
+            return None
+        return b"" if data else bytes(read)
+
     # --- registers
 
     async def csr_read(self, offset: int, size: int = 4) -> int:
