@@ -151,7 +151,7 @@ class PageRequests(wiring.Component):
                     m.next = "IDLE"
         with m.If(self._states.ongoing("WALK")):
             m.d.sync += [settled.eq(0), failed.eq(0)]
-        with m.Elif(control.claims & done.valid):
+        with m.Elif(control.granted & done.valid):
             m.d.sync += [settled.eq(settled + 1), failed.eq(failed | (done.p.response != AxiResponse.OKAY))]
         self._find_place(m)
         self._walk_and_respond(m)

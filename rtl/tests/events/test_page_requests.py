@@ -107,7 +107,8 @@ class Bench:
                 response = AxiResponse.SLVERR if failed else AxiResponse.OKAY
                 ctx.set(write.done.payload, {"id": MemoryIds(CFG).event, "response": response})
                 visible += 1
-            ctx.set(write.done.valid, done is not None)
+            # Without permission it is someone else's write that is done.
+            ctx.set(write.done.valid, done is not None or (not granted and self.chance()))
             _clk, _rst, *values = await ctx.tick().sample(
                 *(dut.invalidations.valid, dut.invalidations.ready, dut.invalidations.payload),
                 *(dut.responses.valid, dut.responses.ready, dut.responses.payload),
