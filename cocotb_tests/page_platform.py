@@ -59,7 +59,8 @@ class _Model(PageRequests):
 class Platform:
     """A unit with tables in memory, page requests switched on.
 
-    ``twin`` is the memory of the model; ``records`` are the fault records that are due.
+    ``twin`` is the memory of the model; ``status`` is where waits for page requests write how many there were;
+    ``records`` are the fault records that are due.
     """
 
     bench: Bench
@@ -71,6 +72,7 @@ class Platform:
     queue: Queue
     base: int
     size: int
+    status: int
     records: list[int] = field(default_factory=list)
     met: Counter = field(default_factory=Counter)
     """Verdicts: by fault condition, with or without PASID, recorded or not."""
@@ -81,7 +83,7 @@ class Platform:
         self.registers.set_field("PQA", "PQS", self.size)
         self.model = _Model(self.registers, self.twin, self._accept)
         self.slots = 128 << self.size
-        self.compared = 0
+        self.compared = self.waits = 0
 
     @classmethod
     async def start(
@@ -92,11 +94,25 @@ class Platform:
         space = HostSpace(memory, MODEL.haw, random)
         tables = ScalableTables(space)
         devices = list(random_page_requesters(random, MODEL, tables, sane=sane, faulty=faulty))
-        queue_base, base = space.unused(3), space.new_pages(1 << size)
-        bench.memory.load(memory.image())
+        return await cls.program(bench, driver, random, tables, devices, size)
+
+    @classmethod
+    async def program(
+        cls,
+        bench: Bench,
+        driver: Driver,
+        random: Random,
+        tables: ScalableTables,
+        devices: list[PageRequester],
+        size: int = 0,
+    ) -> "Platform":
+        """Load tables, and switch all on."""
+        space = tables.space
+        queue_base, base, status = space.unused(3), space.new_pages(1 << size), space.new_pages()
+        bench.memory.load(space.memory.image())
         await driver.set_root(tables.state)
         queue = await driver.start_queue(queue_base, wide=True)
-        platform = cls(bench, driver, random, devices, tables.state, memory, queue, base, size)
+        platform = cls(bench, driver, random, devices, tables.state, space.memory, queue, base, size, status)
         await platform.write("PQA", PQA=base >> 12, PQS=size)
         return platform
 
@@ -128,9 +144,11 @@ class Platform:
         await self.drain()
         await self.compare()
 
-    async def drain(self) -> int:
-        """A wait for page requests; the cycle in which it was over."""
-        return await self.queue.submit([Wait(drain_page_requests=True)])
+    async def drain(self) -> None:
+        """A wait for page requests."""
+        self.waits += 1
+        await self.queue.submit([Wait(self.status, self.waits, drain_page_requests=True)])
+        await self.bench.memory_equals(self.status, self.waits)
 
     async def answer(self, responses: Sequence[PageResponse]) -> None:
         """Software's answers to groups."""

@@ -1,5 +1,6 @@
 """What the random tests on the hardware share: seeds, the bench at work, memory that behaves differently each time."""
 
+import json
 import os
 from random import Random
 
@@ -13,8 +14,13 @@ from nestwalk_sim.rtl.unit import Bench
 __all__ = ["CONFIG", "MODEL", "PRESET", "count_of", "load", "random_timing", "rng_of", "start"]
 
 PRESET: str = os.environ.get("NESTWALK_PRESET", "DEFAULT")
-CONFIG: IommuConfig = preset(PRESET)
-MODEL: ModelConfig = model_preset(PRESET)
+CHANGES: dict[str, int] = json.loads(os.environ.get("NESTWALK_CHANGES", "{}"))
+"""Parameters in which the configuration differs from the preset, of those that JSON can carry."""
+
+CONFIG: IommuConfig = preset(PRESET).replace(**CHANGES)
+MODEL: ModelConfig = model_preset(PRESET).replace(
+    **{name: value for name, value in CHANGES.items() if hasattr(model_preset(PRESET), name)}
+)
 
 
 def rng_of(test: str) -> Random:

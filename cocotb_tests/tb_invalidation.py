@@ -11,14 +11,14 @@ from nestwalk_sim.builders import HostSpace, LegacyTables, ScalableTables
 from nestwalk_sim.host.vtd.descriptors import Wait
 from nestwalk_sim.memory import PAGE_SIZE, Memory
 from nestwalk_sim.model import UnitState
-from nestwalk_sim.rtl.driver import Queue
+from nestwalk_sim.rtl.driver import CommandRegisters, Queue
 from nestwalk_sim.rtl.memory import MemoryTiming, Moment
 from nestwalk_sim.rtl.unit import Batch, Bench, Traffic, request_array
 
 from .covering import unrelated_invalidation
 from .edits import Edit, random_edit
 from .judge import Judge
-from .session import MODEL, count_of, rng_of, start
+from .session import CONFIG, MODEL, count_of, rng_of, start
 from .world import Group, legacy_group, scalable_group
 
 GROUPS = 6
@@ -32,10 +32,12 @@ ACCESSED_DIRTY = 0x360
 
 @dataclass
 class Life:
-    """One group at work: its requests in flight and what was done so far."""
+    """One group at work: its requests in flight and what was done so far. ``ways`` are those to invalidate, one of
+    which is chosen each time.
+    """
 
     bench: Bench
-    queue: Queue
+    ways: list[Queue | CommandRegisters]
     group: Group
     lane: int
     edits: list[Edit] = field(default_factory=list)
@@ -92,7 +94,7 @@ class Life:
         self.edits.append(edit)
 
     async def invalidate(self, edit: Edit) -> int:
-        """Queue the descriptors, at once or in two parts, among others."""
+        """Carry out the descriptors, at once or in two parts, among others."""
         random, descriptors = self.random, list(edit.covering)
         if random.random() < 0.3:
             descriptors.insert(random.randrange(len(descriptors) + 1), unrelated_invalidation(self.group))
@@ -104,7 +106,7 @@ class Life:
             parts = [descriptors[:place], descriptors[place:]]
         visible = 0
         for part in parts:
-            visible = await self.queue.submit(part, HANG_LIMIT)
+            visible = await random.choice(self.ways).submit(part, HANG_LIMIT)
             self.send(8, edit)
         return visible
 
@@ -180,9 +182,13 @@ async def run(dut, name: str, scalable: bool, edits: int) -> None:
     bench.memory.load(memory.image())
     before = memory.copy()
     await driver.set_root(tables.state)
-    queue = await driver.start_queue(queue_base, wide=scalable or bool(random.getrandbits(1)))
+    ways: list[Queue | CommandRegisters] = [
+        await driver.start_queue(queue_base, wide=scalable or bool(random.getrandbits(1)))
+    ]
+    if not scalable and CONFIG.version_major < 6:
+        ways.append(CommandRegisters(bench))
 
-    lives = [Life(bench, queue, group, lane) for lane, group in enumerate(groups)]
+    lives = [Life(bench, ways, group, lane) for lane, group in enumerate(groups)]
     weather = cocotb.start_soon(change_conditions(bench, random))
     for task in [cocotb.start_soon(live(life, -(-edits // GROUPS))) for life in lives]:
         await task

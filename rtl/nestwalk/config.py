@@ -71,10 +71,13 @@ class IommuConfig:
         ECAP.DT and PRS (with PDS).
     counters : bool
         Whether event counters are built.
+    virtual_command_pasids : int
+        PASIDs that virtual commands give out (ECAP.VCS), one more than the largest: a power of two of at least 64; 0
+        for no virtual commands, which the specification leaves to emulators.
     fault_records : int
         Number of fault recording registers (CAP.NFR + 1).
     version_major : int
-        VER.MAX, which selects the behaviours of §0.4.
+        VER.MAX, which selects the behaviours of §0.4; below 6, registers can command invalidations in legacy mode.
     mem_data_width : int
         Data width of the ``mem`` port in bits: 128, 256 or 512.
     data_width, id_width, user_width : int
@@ -147,8 +150,9 @@ class IommuConfig:
     device_tlb: bool = True
     page_requests: bool = True
     counters: bool = True
+    virtual_command_pasids: int = 0
     fault_records: int = 8
-    version_major: int = 6
+    version_major: int = 5
     mem_data_width: int = 128
     data_width: int = 128
     id_width: int = 6
@@ -192,6 +196,16 @@ class IommuConfig:
         )
         require(0 <= self.max_address_mask <= 52, f"max_address_mask is 0 to 52, not {self.max_address_mask}")
         require(1 <= self.fault_records <= 256, f"fault_records is 1 to 256, not {self.fault_records}")
+        require(
+            self.virtual_command_pasids == 0
+            or (_is_power_of_two(self.virtual_command_pasids) and self.virtual_command_pasids >= 64),
+            f"virtual_command_pasids is 0 or a power of two of at least 64, not {self.virtual_command_pasids}",
+        )
+        require(
+            self.virtual_command_pasids <= 1 << self.pasid_bits,
+            f"virtual_command_pasids {self.virtual_command_pasids} do not fit {self.pasid_bits} pasid_bits",
+        )
+        require(1 <= self.version_major <= 15, f"version_major is 1 to 15, not {self.version_major}")
         require(self.mem_data_width in (128, 256, 512), f"mem_data_width is 128, 256 or 512, not {self.mem_data_width}")
         require(
             self.data_width in (32, 64, 128, 256, 512), f"data_width is 32, 64, 128, 256 or 512, not {self.data_width}"
@@ -248,6 +262,7 @@ class IommuConfig:
         implies("walk_slot_limit", "waiting_misses")
         implies("page_requests", "scalable_mode")
         implies("page_requests", "waiting_misses")
+        implies("virtual_command_pasids", "scalable_mode")
         if not (self.first_stage or self.second_stage):
             raise ValueError("at least one of first_stage and second_stage is needed")
         levels = self.second_stage_levels
@@ -287,6 +302,7 @@ class IommuConfig:
 PRESETS: dict[str, IommuConfig] = {
     "DEFAULT": IommuConfig(),
     "FULL": IommuConfig(
+        virtual_command_pasids=1 << 14,
         mem_data_width=512,
         iotlb_4k=CacheShape(sets=2048, ways=4),
         iotlb_2m=CacheShape(sets=1024, ways=4),
@@ -305,6 +321,7 @@ PRESETS: dict[str, IommuConfig] = {
         page_requests=False,
         counters=False,
         fault_records=1,
+        version_major=6,
         dma_translations=8,
         dma_outstanding=16,
         walk_slots=2,
@@ -337,6 +354,7 @@ PRESETS: dict[str, IommuConfig] = {
         page_requests=False,
         counters=False,
         fault_records=1,
+        version_major=6,
         tag_width=2,
         dma_translations=2,
         dma_outstanding=2,

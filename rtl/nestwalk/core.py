@@ -14,7 +14,7 @@ from .bus.translation import TranslationRequest, TranslationResponse
 from .config import IommuConfig
 from .events.page_requests import PageRequests
 from .formats.descriptor import DescriptorType, PageGroupResponse, descriptor_type
-from .invalidation.command import Invalidation, Scope
+from .invalidation.command import Invalidation
 from .invalidation.queue import InvalidationQueue
 from .registers.bank import ADDRESS_BITS
 from .registers.file import RegisterFile
@@ -142,34 +142,19 @@ class Core(wiring.Component):
         ]
 
     def _merge_invalidations(self, m, translator, registers, queue, pages):
-        """Those of the queue, of page requests and, after SRTP and changes of TE, of everything (§1.5.2), in turn."""
-        m.submodules.invalidations = merge = Merge(1)
-        one, everything = merge.i
-        forgotten = translator.invalidations.payload
-        some = queue.invalidations
+        """Those of the queue, of page requests and those that registers command, in turn."""
+        m.submodules.invalidations = merge = Merge(Invalidation)
+        with_pasid = queue.invalidations
         if pages is not None:
-            m.submodules.some_invalidations = both = Merge(Invalidation)
-            for source, place in zip((queue.invalidations, pages.invalidations), both.i, strict=True):
-                wiring.connect(m, source, place)
-            some = both.o
-        m.d.comb += [
-            one.valid.eq(some.valid),
-            some.ready.eq(one.ready),
-            everything.valid.eq(registers.global_invalidate),
-            everything.payload.eq(1),
-            registers.global_invalidate_done.eq(everything.valid & everything.ready),
-            translator.invalidations.valid.eq(merge.o.valid),
-            merge.o.ready.eq(translator.invalidations.ready),
-            # Fields that the scope does not name mean nothing: of everything, they may be another's.
-            forgotten.eq(some.payload),
-        ]
-        with m.If(merge.o.payload):
-            m.d.comb += [
-                forgotten.context.eq(1),
-                forgotten.pasid_cache.eq(1),
-                forgotten.iotlb.eq(1),
-                forgotten.scope.eq(Scope.GLOBAL),
-            ]
+            m.submodules.pasid_invalidations = both = Merge(Invalidation)
+            wiring.connect(m, queue.invalidations, both.i[0])
+            wiring.connect(m, pages.invalidations, both.i[1])
+            with_pasid = both.o
+        wiring.connect(m, with_pasid, merge.i[0])
+        wiring.connect(m, registers.invalidations, merge.i[1])
+        wiring.connect(m, merge.o, translator.invalidations)
+        # Those of registers have none; where the scope names none it means nothing.
+        m.d.comb += translator.invalidations.payload.pasid.eq(with_pasid.payload.pasid)
 
     def _connect_memory(self, m, translator, registers, queue, pages):
         cfg = self.cfg

@@ -26,11 +26,13 @@ class RegisterSignature(Signature):
 
     A field that the bank stores is an output. It comes with an input ``…_set`` when writing 1 clears it (set wins over
     a clear at the same time), or ``…_done`` when it is self-clearing (a new command wins), or ``…_change`` and
-    ``…_next`` when hardware changes it, too (a write wins). Other fields are inputs.
+    ``…_next`` when hardware changes it, too (a write wins), and with an output ``…_written``, high in the last cycle of
+    the old value, when writing it starts something. Other fields are inputs. While the input ``locked`` of a lockable
+    register is high, writes have no effect.
     """
 
-    def __init__(self, fields: Iterable[Field]):
-        members = {}
+    def __init__(self, fields: Iterable[Field], *, lockable: bool = False):
+        members = {"locked": In(1)} if lockable else {}
         for field in fields:
             name = field.name.lower()
             if field.attribute.stored:
@@ -43,6 +45,8 @@ class RegisterSignature(Signature):
                 members[f"{name}_done"] = In(1)
             if field.hardware:
                 members |= {f"{name}_change": In(1), f"{name}_next": In(field.width)}
+            if field.starts:
+                members[f"{name}_written"] = Out(1)
         super().__init__(members)
 
 
@@ -99,7 +103,10 @@ class RegisterBank(wiring.Component):
         self._arrays = [register for register in registers.values() if register.array and self._fields(register)]
         if FAULT_RECORD_OFFSET + 16 * cfg.fault_records > IMPLEMENTATION_OFFSET:
             raise ValueError(f"{cfg.fault_records} fault records do not fit the page of registers")
-        members = {register.name.lower(): Out(RegisterSignature(self._fields(register))) for register in self._single}
+        members = {
+            register.name.lower(): Out(RegisterSignature(self._fields(register), lockable=register.lockable))
+            for register in self._single
+        }
         members |= {array.name.lower(): Out(RegisterArraySignature(array)) for array in self._arrays}
         self._word = Signal(ADDRESS_BITS - 3)
         places = [_place(register, field)[0] for register in self._single for field in self._fields(register)]
@@ -216,6 +223,10 @@ class RegisterBank(wiring.Component):
         stored = self._port(register, field)
         written = Signal(name=f"{register.name.lower()}_{field.name.lower()}_written")
         m.d.comb += written.eq(self._write & self._addressed[word])
+        if register.lockable:
+            m.d.comb += written.eq(self._write & self._addressed[word] & ~getattr(self, register.name.lower()).locked)
+        if field.starts:
+            m.d.comb += self._port(register, field, "_written").eq(written & self._strobe[low // 8])
         if field.attribute.write_one_clears:
             clear = written & self._strobe[low // 8] & self._data[low]
             m.d.sync += stored.eq(stored & ~clear | self._port(register, field, "_set"))

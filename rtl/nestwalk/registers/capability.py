@@ -5,7 +5,14 @@ from ..counters.events import EVENTS
 from .description import Field
 from .table import FAULT_RECORD_OFFSET, IOTLB_OFFSET, REGISTERS
 
-__all__ = ["capability", "extended_capability", "implementation_capability", "is_announced", "version"]
+__all__ = [
+    "capability",
+    "extended_capability",
+    "implementation_capability",
+    "is_announced",
+    "version",
+    "virtual_command_capability",
+]
 
 
 def version(cfg: IommuConfig) -> int:
@@ -44,6 +51,7 @@ def extended_capability(cfg: IommuConfig) -> int:
             "FSTS": cfg.first_stage,
             "SSTS": cfg.second_stage,
             "SSADS": cfg.second_stage_accessed_dirty,
+            "VCS": cfg.virtual_command_pasids != 0,
             "SMTS": cfg.scalable_mode,
             "PDS": cfg.page_requests,
             "PASID": cfg.scalable_mode,
@@ -60,6 +68,12 @@ def extended_capability(cfg: IommuConfig) -> int:
             "C": 1,
         }
     )
+
+
+def virtual_command_capability(cfg: IommuConfig) -> int:
+    """Value of VCCAP (64 bits): PASIDs are allocated and freed, the null command is none."""
+    there = cfg.virtual_command_pasids != 0
+    return REGISTERS["VCCAP"].pack({"FPS": there, "PAS": there})
 
 
 def implementation_capability(cfg: IommuConfig) -> int:

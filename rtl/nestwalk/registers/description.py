@@ -54,6 +54,8 @@ class Field:
         A single bit that software sets to start something and hardware clears when it is done; writing 0 does nothing.
     hardware : bool
         A stored field that the hardware changes, too.
+    starts : bool
+        Writing the field, whatever the value, starts something.
     when : str
         The capability, like ``ECAP.DT``, without which the field is reserved (reads 0); empty for none.
     """
@@ -66,6 +68,7 @@ class Field:
     reset: int = 0
     self_clearing: bool = False
     hardware: bool = False
+    starts: bool = False
     when: str = ""
 
     def __post_init__(self):
@@ -113,6 +116,8 @@ class Register:
         Whether there are several of them.
     length : int
         How many; 0 for one of each fault record.
+    lockable : bool
+        Whether there are times in which writes have no effect.
     """
 
     name: str
@@ -123,6 +128,7 @@ class Register:
     fields: tuple[Field, ...]
     array: bool = False
     length: int = 0
+    lockable: bool = False
 
     def __post_init__(self):
         taken = 0

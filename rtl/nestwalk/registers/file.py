@@ -14,11 +14,21 @@ from ..counters.events import Events
 from ..events.fault_log import FaultLog
 from ..events.interrupt import EventMessages
 from ..formats.fault import FaultEvent
+from ..invalidation.command import Invalidation
 from .bank import ADDRESS_BITS, RegisterBank
-from .capability import capability, extended_capability, implementation_capability, version
+from .capability import (
+    capability,
+    extended_capability,
+    implementation_capability,
+    is_announced,
+    version,
+    virtual_command_capability,
+)
 from .global_commands import GlobalCommands
+from .invalidation_commands import InvalidationCommands
 from .signatures import PageRequestControlSignature, QueueControlSignature
 from .table import REGISTERS
+from .virtual_commands import VirtualCommands
 
 __all__ = ["RegisterFile"]
 
@@ -31,7 +41,10 @@ class RegisterFile(wiring.Component):
 
     ::
 
-        csr <--> bank <--> global commands --> root pointer, global invalidation
+        csr <--> bank <--> global commands ---------> root pointer
+                                | everything
+                                v
+                      <--> invalidation commands ---> invalidations
                       <--> queue (IQH, IQT, IQA, IQE, IWC)
                       <--> page_requests (PQH, PQT, PQA, PPR, PRO)
                       <--> fault log <-- faults
@@ -39,7 +52,7 @@ class RegisterFile(wiring.Component):
                       <--> counters <-- counted; sharing
 
     Reads wait for event messages that are due or on their way, so that software that sees a status also finds its
-    message in memory (§1.8.2). Register-based invalidation always fails (§1.7).
+    message in memory (§1.8.2).
 
     Parameters
     ----------
@@ -49,8 +62,10 @@ class RegisterFile(wiring.Component):
     -------
     csr : `Axi4LiteSignature`, in
         12 address and 64 data bits; 32- and 64-bit accesses.
-    root_pointer, global_invalidate, global_invalidate_done, drained
+    root_pointer : Out(`RootPointer`)
         As of `GlobalCommands`.
+    invalidations, drained : stream of `Invalidation`, out, In(1)
+        As of `InvalidationCommands`.
     queue : `QueueControlSignature`, out
     page_requests : `PageRequestControlSignature`, out
         With ``cfg.page_requests``.
@@ -62,23 +77,15 @@ class RegisterFile(wiring.Component):
         Pulses; nothing listens without ``cfg.counters``.
     irq_fault, irq_invalidation, irq_page_request : Out(1)
         High while a status that raises the interrupt is set (PPF, IQE, ICE or ITE; IWC; PPR or PRO) and IM=0.
-
-    Raises
-    ------
-    ValueError
-        For a major version below 6, whose register-based invalidation would have to work.
     """
 
     def __init__(self, cfg: IommuConfig):
-        if cfg.version_major < 6:
-            raise ValueError(f"the register file is that of major version 6 or later, not {cfg.version_major}")
         self._cfg = cfg
         super().__init__(
             {
                 "csr": In(Axi4LiteSignature(address_width=ADDRESS_BITS, data_width=64)),
                 "root_pointer": Out(RootPointer(cfg)),
-                "global_invalidate": Out(1),
-                "global_invalidate_done": In(1),
+                "invalidations": Out(stream.Signature(Invalidation)),
                 "drained": In(1),
                 "queue": Out(QueueControlSignature(cfg)),
                 **({"page_requests": Out(PageRequestControlSignature(cfg))} if cfg.page_requests else {}),
@@ -101,22 +108,25 @@ class RegisterFile(wiring.Component):
             "CAP": capability(self._cfg),
             "ECAP": extended_capability(self._cfg),
             "IMPCAP": implementation_capability(self._cfg),
+            "VCCAP": virtual_command_capability(self._cfg),
         }.items():
-            register = getattr(bank, name.lower())
-            fields = REGISTERS[name].unpack(value)
-            m.d.comb += [getattr(register, field.lower()).eq(content) for field, content in fields.items()]
-        # Register-based invalidation is over at once, with granularity 0 for failure (CAIG and IAIG are left 0).
-        m.d.comb += [bank.ccmd.icc_done.eq(1), bank.iotlb.ivt_done.eq(1)]
-        self._global_commands(m, bank)
+            register, description = getattr(bank, name.lower()), REGISTERS[name]
+            for field in description.fields:
+                if is_announced(self._cfg, field):
+                    m.d.comb += getattr(register, field.name.lower()).eq(field.extract(value))
+        commands = self._global_commands(m, bank)
+        self._invalidation_commands(m, bank, commands)
         self._queue(m, bank)
         if self._cfg.page_requests:
             self._page_requests(m, bank)
         log = self._fault_log(m, bank)
         self._events(m, bank, log)
         self._implementation(m, bank)
+        if self._cfg.virtual_command_pasids:
+            self._virtual_commands(m, bank)
         return m
 
-    def _global_commands(self, m: Module, bank: RegisterBank):
+    def _global_commands(self, m: Module, bank: RegisterBank) -> GlobalCommands:
         m.submodules.commands = commands = GlobalCommands(self._cfg)
         m.d.comb += [
             commands.set_root_pointer.eq(bank.gcmd.srtp),
@@ -124,13 +134,34 @@ class RegisterFile(wiring.Component):
             commands.translation_enable.eq(bank.gcmd.te),
             commands.mode.eq(bank.rtaddr.ttm),
             commands.root_table.eq(bank.rtaddr.rta),
-            commands.global_invalidate_done.eq(self.global_invalidate_done),
             commands.drained.eq(self.drained),
-            self.global_invalidate.eq(commands.global_invalidate),
             self.root_pointer.eq(commands.root_pointer),
             bank.gsts.tes.eq(commands.tes),
             bank.gsts.rtps.eq(commands.rtps & ~bank.gcmd.srtp),
             bank.gsts.qies.eq(self.queue.enabled),
+        ]
+        return commands
+
+    def _invalidation_commands(self, m: Module, bank: RegisterBank, commands: GlobalCommands):
+        m.submodules.invalidation = invalidation = InvalidationCommands(self._cfg)
+        connect(m, invalidation.invalidations, flipped(self.invalidations))
+        m.d.comb += [
+            invalidation.everything.eq(commands.global_invalidate),
+            commands.global_invalidate_done.eq(invalidation.everything_done),
+            invalidation.mode.eq(self.root_pointer.mode),
+            invalidation.drained.eq(self.drained),
+            invalidation.icc.eq(bank.ccmd.icc),
+            bank.ccmd.icc_done.eq(invalidation.icc_done),
+            bank.ccmd.caig.eq(invalidation.caig),
+            invalidation.ivt.eq(bank.iotlb.ivt),
+            bank.iotlb.ivt_done.eq(invalidation.ivt_done),
+            bank.iotlb.iaig.eq(invalidation.iaig),
+            *(
+                getattr(invalidation.context, name).eq(getattr(bank.ccmd, name))
+                for name in ("cirg", "fm", "sid", "did")
+            ),
+            *(getattr(invalidation.iotlb, name).eq(getattr(bank.iotlb, name)) for name in ("iirg", "did")),
+            *(getattr(invalidation.iotlb, name).eq(getattr(bank.iva, name)) for name in ("addr", "ih", "am")),
         ]
 
     def _queue(self, m: Module, bank: RegisterBank):
@@ -225,3 +256,16 @@ class RegisterFile(wiring.Component):
                 bank.evcnt.busy.eq(counters.busy),
                 bank.evcnt.value.eq(counters.value),
             ]
+
+    def _virtual_commands(self, m: Module, bank: RegisterBank):
+        m.submodules.virtual_commands = commands = VirtualCommands(self._cfg)
+        m.d.comb += [
+            commands.start.eq(bank.vcmd.cmd_written),
+            commands.command.eq(bank.vcmd.cmd),
+            commands.pasid.eq(bank.vcmd.oa),
+            bank.vcmd.locked.eq(commands.in_progress),
+            bank.vcmd_eo.locked.eq(commands.in_progress),
+            bank.vcrsp.ip.eq(commands.in_progress),
+            bank.vcrsp.sc.eq(commands.status),
+            bank.vcrsp.rslt.eq(commands.result),
+        ]

@@ -435,6 +435,50 @@ _IMPLEMENTATION = (
     ),
 )
 
+_VIRTUAL_COMMANDS = (
+    _register(
+        "VCMD",
+        0xE00,
+        64,
+        "§1.18",
+        "Virtual command, locked while VCRSP.IP is set",
+        _field("63:16", "OA", RW, "operand: PASID in [35:16]", when="ECAP.VCS"),
+        _field("7:0", "CMD", RW, "command: 1 allocates a PASID, 2 frees one", starts=True, when="ECAP.VCS"),
+        lockable=True,
+    ),
+    _register(
+        "VCMD_EO",
+        0xE08,
+        64,
+        "§1.18",
+        "Virtual command extended operand, locked while VCRSP.IP is set",
+        _field("63:0", "OB", RW, "operand; no command has one", when="ECAP.VCS"),
+        lockable=True,
+    ),
+    _register(
+        "VCRSP",
+        0xE10,
+        64,
+        "§1.18",
+        "Virtual command response",
+        _field("63:16", "RSLT", RO, "result: PASID in [35:16]", when="ECAP.VCS"),
+        _field(
+            "7:1", "SC", RO, "status: 0 success, 1 undefined command, 16 no PASID or an invalid one", when="ECAP.VCS"
+        ),
+        _field("0", "IP", RO, "command in progress", when="ECAP.VCS"),
+    ),
+    _register(
+        "VCCAP",
+        0xE30,
+        64,
+        "§1.18",
+        "Virtual command capabilities",
+        _field("2", "FPS", RO, "PASIDs are freed", when="ECAP.VCS"),
+        _field("1", "PAS", RO, "PASIDs are allocated", when="ECAP.VCS"),
+        _field("0", "NS", RO, "null command", when="ECAP.VCS"),
+    ),
+)
+
 REGISTERS: Mapping[str, Register] = {
     register.name: register
     for register in (
@@ -446,6 +490,7 @@ REGISTERS: Mapping[str, Register] = {
         *_REGISTER_INVALIDATION,
         *_FAULT_RECORDS,
         *_IMPLEMENTATION,
+        *_VIRTUAL_COMMANDS,
     )
 }
 """All registers by name, in the order of their offsets."""

@@ -131,6 +131,7 @@ class TableStep(wiring.Component):
         grants = interrupt | seen.pass_through | (enters & seen.page_request)
         # FPD says nothing about what comes before any entry that has it, nor about one that cannot be read (§4).
         unqualified = Cat(is_kind[kind] for kind in (StructureKind.START, *ROOTS)).any() | seen.error
+        unrecorded = is_kind[StructureKind.START] & seen.gates.unsupported_type
         self._choose_address(m, is_kind, grants)
 
         m.d.comb += [
@@ -142,7 +143,7 @@ class TableStep(wiring.Component):
             self.space.eq(space),
             self.space.pasid.eq(seen.identity.pasid),
             self.space.fpd.eq(seen.identity.fpd),
-            decision.recorded.eq((unqualified | ~seen.identity.fpd) & ~seen.gates.unsupported_type),
+            decision.recorded.eq((unqualified | ~seen.identity.fpd) & ~unrecorded),
         ]
         leads = Cat(is_kind[kind] for kind in StructureKind).any() & ~enters & ~interrupt
         actions = {

@@ -23,6 +23,9 @@ class Reference:
             if not register.array and is_announced(cfg, field)
         }
         self.values = {place: field.reset for place, field in self.fields.items()}
+        self.lockable = sorted({name for name, _ in self.fields if REGISTERS[name].lockable})
+        self.locked = set()
+        self.started = 0
 
     def _shift(self, place):
         return 8 * (REGISTERS[place[0]].offset % 8) + self.fields[place].low
@@ -37,7 +40,10 @@ class Reference:
     def write(self, word, data, strobe):
         mask = sum(0xFF << 8 * byte for byte in range(8) if strobe >> byte & 1)
         for place in self.in_word(word):
+            if place[0] in self.locked:
+                continue
             field = self.fields[place]
+            self.started += field.starts and strobe >> self._shift(place) // 8 & 1
             ones = (1 << field.width) - 1
             new, enabled = data >> self._shift(place) & ones, mask >> self._shift(place) & ones
             if field.attribute in (Attribute.RW1C, Attribute.RW1CS):
@@ -52,16 +58,22 @@ def port(dut, place, suffix=""):
     return getattr(getattr(dut, place[0].lower()), place[1].lower() + suffix)
 
 
-@pytest.mark.parametrize("preset", ["DEFAULT", "TINY"])
+@pytest.mark.parametrize("preset", ["DEFAULT", "FULL", "TINY"])
 def test_random_accesses(preset, rng):
     cfg = PRESETS[preset]
     dut = RegisterBank(cfg)
     reference = Reference(cfg)
     words = sorted({REGISTERS[name].offset // 8 for name, _ in reference.fields})
+    starting = [port(dut, place, "_written") for place, field in reference.fields.items() if field.starts]
+    started = [0]
     finished = []
 
     async def hardware_event(ctx):
-        """The hardware sets a status, ends a command or shows another value."""
+        """The hardware sets a status, ends a command, shows another value, or locks or unlocks a register."""
+        if reference.lockable and rng.random() < 0.2:
+            name = rng.choice(reference.lockable)
+            reference.locked ^= {name}
+            ctx.set(getattr(dut, name.lower()).locked, name in reference.locked)
         place = rng.choice(list(reference.fields))
         field = reference.fields[place]
         if field.attribute in (Attribute.RO, Attribute.ROS):
@@ -80,6 +92,12 @@ def test_random_accesses(preset, rng):
             ctx.set(trigger, 0)
             reference.values[place] = 0 if field.self_clearing else 1
 
+    async def count_starts(ctx):
+        while starting:
+            for signal in starting:
+                started[0] += ctx.get(signal)
+            await ctx.tick()
+
     async def testbench(ctx):
         for _ in range(1500):
             word = rng.choice(words) if rng.randrange(8) else rng.randrange(FAULT_RECORD_OFFSET // 8)
@@ -97,8 +115,10 @@ def test_random_accesses(preset, rng):
                     assert ctx.get(port(dut, place)) == reference.values[place], place
         finished.append(True)
 
-    simulate(dut, testbench)
+    simulate(dut, testbench, background=(count_starts,))
     assert finished
+    assert started[0] == reference.started
+    assert (preset == "FULL") <= (reference.started > 5)
 
 
 def test_setting_wins_over_clearing_and_a_new_command_over_the_end_of_the_old():

@@ -7,6 +7,7 @@ from nestwalk.config import PRESETS
 from nestwalk.counters.counters import Counters
 from nestwalk.counters.events import EVENTS
 from nestwalk.formats.fault import FaultReason, FaultRecord
+from nestwalk.invalidation.command import Scope
 from nestwalk.registers.capability import capability, extended_capability, implementation_capability, version
 from nestwalk.registers.file import RegisterFile
 from nestwalk.registers.table import FAULT_RECORD_OFFSET, REGISTERS
@@ -36,15 +37,18 @@ class Unit:
 
     async def invalidate(self, ctx):
         while True:
-            await until(ctx, self.dut.global_invalidate)
+            port = self.dut.invalidations
+            await until(ctx, port.valid)
+            payload = ctx.get(port.payload)
             await self._delay(ctx)
-            assert ctx.get(self.dut.global_invalidate), "held until it is done"
-            ctx.set(self.dut.global_invalidate_done, 1)
+            assert ctx.get(port.valid), "held until it is done"
+            ctx.set(port.ready, 1)
             await ctx.tick()
-            ctx.set(self.dut.global_invalidate_done, 0)
+            ctx.set(port.ready, 0)
             # Requests that were accepted before are in flight for a while.
             ctx.set(self.dut.drained, 0)
             self.invalidations += 1
+            assert (payload.context, payload.pasid_cache, payload.iotlb, payload.scope) == (1, 1, 1, Scope.GLOBAL)
             await self._delay(ctx)
             ctx.set(self.dut.drained, 1)
             await ctx.tick()
@@ -161,9 +165,9 @@ def test_root_pointer_status_falls_with_the_command():
             await write(ctx, dut.csr, "GCMD", SRTP=1)
             for _ in range(3):
                 seen.append((await read(ctx, dut.csr, "GSTS"))["RTPS"])
-            ctx.set(dut.global_invalidate_done, 1)
+            ctx.set(dut.invalidations.ready, 1)
             await ctx.tick()
-            ctx.set(dut.global_invalidate_done, 0)
+            ctx.set(dut.invalidations.ready, 0)
             seen.append((await read(ctx, dut.csr, "GSTS"))["RTPS"])
 
     simulate(dut, testbench)
@@ -177,9 +181,9 @@ def test_root_pointer_status_falls_behind_an_unfinished_command():
 
     async def command(ctx, **fields):
         await write(ctx, dut.csr, "GCMD", **fields)
-        ctx.set(dut.global_invalidate_done, 1)
+        ctx.set(dut.invalidations.ready, 1)
         await ctx.tick().repeat(3)
-        ctx.set(dut.global_invalidate_done, 0)
+        ctx.set(dut.invalidations.ready, 0)
         seen.append((await read(ctx, dut.csr, "GSTS"))["RTPS"])
 
     async def testbench(ctx):
@@ -189,22 +193,6 @@ def test_root_pointer_status_falls_behind_an_unfinished_command():
 
     simulate(dut, testbench)
     assert seen == [1, 1, 0]
-
-
-def test_register_based_invalidation_fails_at_once():
-    dut = RegisterFile(CFG)
-    results = []
-
-    async def testbench(ctx):
-        await write(ctx, dut.csr, "CCMD", ICC=1, CIRG=1, DID=0x1234)
-        results.append(await read(ctx, dut.csr, "CCMD"))
-        await write(ctx, dut.csr, "IOTLB", IVT=1, IIRG=2, DID=7)
-        results.append(await read(ctx, dut.csr, "IOTLB"))
-
-    simulate(dut, testbench)
-    command, iotlb = results
-    assert (command["ICC"], command["CAIG"], command["CIRG"], command["DID"]) == (0, 0, 1, 0x1234)
-    assert (iotlb["IVT"], iotlb["IAIG"], iotlb["IIRG"], iotlb["DID"]) == (0, 0, 2, 7)
 
 
 def test_queue_registers_and_errors(rng):
@@ -363,8 +351,3 @@ def test_event_counters_are_read_in_any_order(rng):
 
     simulate(dut, testbench)
     assert [found[index] for index in range(len(EVENTS))] == counts
-
-
-def test_a_version_without_queued_invalidation_only_is_refused():
-    with pytest.raises(ValueError, match="major version 6 or later, not 5"):
-        RegisterFile(CFG.replace(version_major=5))

@@ -161,6 +161,7 @@ class Steps:
         ctx.set(Value.cast(pages.progress), raw(decision.progress))
         if step is tables:
             ctx.set(tables.begins, 0)
+            ctx.set(Value.cast(tables.beginning), 0)  # means nothing from here on
             ctx.set(Value.cast(tables.identity), raw(ctx.get(tables.next_identity)))
             ctx.set(Value.cast(pages.space), raw(ctx.get(tables.space)))
             ctx.set(pages.address, ctx.get(tables.input_address))

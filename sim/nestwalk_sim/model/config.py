@@ -66,7 +66,7 @@ class ModelConfig:
     pasid_bits: int = 20
     domain_bits: int = 16
     zero_length_read: bool = True
-    version_major: int = 6
+    version_major: int = 5
 
     def replace(self, **changes) -> Self:
         """A copy with some capabilities changed."""
@@ -75,6 +75,12 @@ class ModelConfig:
     def guest_width(self, levels: int) -> int:
         """Bits of a second-stage input address, min(MGAW, AGAW) (§2.9)."""
         return min(self.mgaw, _AGAW[levels])
+
+    @cached_property
+    def fault_address(self) -> int:
+        """Bits of FI in a fault record: those of a page in the largest address width announced (§1.8)."""
+        widths = [_AGAW[5 if self.first_stage_5_level else 4]] * self.first_stage
+        return (1 << max(*widths, *(_AGAW[levels] for levels in self.second_stage_levels), 0)) - 0x1000
 
     # The masks below are the model's own reading of §2: kept as plain integers of the whole entry.
 
@@ -134,7 +140,7 @@ class ModelConfig:
 MODEL_PRESETS: dict[str, ModelConfig] = {
     "DEFAULT": ModelConfig(),
     "FULL": ModelConfig(),
-    "TINY": ModelConfig(device_tlb=False, page_requests=False),
+    "TINY": ModelConfig(device_tlb=False, page_requests=False, version_major=6),
     "FORMAL": ModelConfig(
         haw=32,
         mgaw=39,
@@ -146,6 +152,7 @@ MODEL_PRESETS: dict[str, ModelConfig] = {
         domain_bits=4,
         device_tlb=False,
         page_requests=False,
+        version_major=6,
     ),
 }
 """What the presets of the unit announce."""

@@ -9,6 +9,13 @@ from ..model.request import Access, Mode, Request, Result, Structure
 __all__ = ["Caches", "Tag"]
 
 
+FUNCTION_MASKS = (0, 4, 6, 7)
+"""Bits of a source identifier that each function mask (FM) leaves out."""
+
+DOMAIN_BIT = {Structure.PASID_TABLE: 64, Structure.LEGACY_CONTEXT: 72}
+"""Lowest bit of DID in the entry that has it."""
+
+
 class Tag(NamedTuple):
     """What a translation is cached under besides its page."""
 
@@ -43,7 +50,9 @@ class _Line:
 
 
 class Caches:
-    """A PASID cache (requester and PASID to tag) and an IOTLB (tag and page to result). Faults are never cached."""
+    """A PASID cache (requester and PASID to tag, of context entries in legacy mode) and an IOTLB (tag and page to
+    result). Faults are never cached.
+    """
 
     def __init__(self):
         self._tags: dict[tuple[int, int], Tag] = {}
@@ -63,19 +72,28 @@ class Caches:
         return [(line.request, line.result.address) for line in self._lines]
 
     def fill(self, request: Request, result: Result) -> None:
-        """Keep a granted translation under the tag that its PASID-table entry gave."""
-        entry = next((access for access in result.accesses if access.structure is Structure.PASID_TABLE), None)
+        """Keep a granted translation under the tag that its PASID-table or legacy context entry gave."""
+        entry = next((access for access in result.accesses if access.structure in DOMAIN_BIT), None)
         if entry is None or not result.granted or not result.page_size:
             return
-        tag = Tag(entry.value >> 64 & 0xFFFF, request.pasid or 0)
+        tag = Tag(entry.value >> DOMAIN_BIT[entry.structure] & 0xFFFF, request.pasid or 0)
         self._tags[request.source_id, tag.pasid] = tag
         first_stage = result.mode in (Mode.FIRST_STAGE, Mode.NESTED)
         base = request.address & -result.page_size
         self._lines.append(_Line(tag, base, result.page_size, first_stage, request, result))
 
-    def forget_devices(self, source_id: int | None = None) -> None:
-        """``cc_inv``: context entries, and with them how a requester reaches its PASID table."""
-        self._tags = {key: tag for key, tag in self._tags.items() if source_id not in (None, key[0])}
+    def forget_devices(
+        self, source_id: int | None = None, function_mask: int = 0, domain_id: int | None = None
+    ) -> None:
+        """``cc_inv``: context entries, and with them how a requester reaches its tag; of all devices or those of one
+        number under a mask, of all domains or one.
+        """
+        compared = 0xFFFF & ~FUNCTION_MASKS[function_mask]
+        self._tags = {
+            key: tag
+            for key, tag in self._tags.items()
+            if (source_id is not None and (source_id ^ key[0]) & compared) or domain_id not in (None, tag.domain_id)
+        }
 
     def forget_tags(self, covered: Callable[[Tag], bool]) -> None:
         """``pc_inv``."""

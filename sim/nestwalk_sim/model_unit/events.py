@@ -28,14 +28,29 @@ KINDS = (
 class Events:
     """Sends a message when a condition rises from no status at all, now or when it is unmasked.
 
+    Parameters
+    ----------
+    address_bits : int
+        Width of host addresses.
+
     ``sent`` are the messages as (address, data), oldest first; each is written to memory if there is some.
     """
 
-    def __init__(self, registers: RegisterFile, memory: Memory):
+    def __init__(self, registers: RegisterFile, memory: Memory, address_bits: int):
         self._registers = registers
+        self._address_mask = (1 << address_bits) - 1
         self._memory = memory
         self._quiet = {kind.prefix: True for kind in KINDS}
         self.sent: list[tuple[int, int]] = []
+
+    @property
+    def lines(self) -> tuple[bool, ...]:
+        """Levels of the interrupt wires: fault, invalidation, page request."""
+        registers = self._registers
+        return tuple(
+            any(registers.field(*field) for field in kind.conditions) and not registers.field(f"{kind.prefix}CTL", "IM")
+            for kind in KINDS
+        )
 
     def settle(self) -> None:
         """Look at all status fields; after everything that may have changed one."""
@@ -57,7 +72,7 @@ class Events:
 
     def _send(self, kind: _Kind) -> None:
         registers = self._registers
-        address = registers[f"{kind.prefix}UADDR"] << 32 | registers[f"{kind.prefix}ADDR"]
+        address = (registers[f"{kind.prefix}UADDR"] << 32 | registers[f"{kind.prefix}ADDR"]) & self._address_mask
         data = registers[f"{kind.prefix}DATA"]
         self.sent.append((address, data))
         # A message to processors goes nowhere in a memory of bytes.

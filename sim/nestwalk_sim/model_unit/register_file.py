@@ -7,27 +7,38 @@ from nestwalk.registers.table import REGISTERS
 
 __all__ = ["RegisterFile"]
 
+DWORD = (1 << 32) - 1
+
+
+def _bits(fields) -> int:
+    return sum(field.mask for field in fields)
+
 
 class RegisterFile:
-    """Values of all registers. Fields that are not announced are 0, whatever is done to them.
+    """Values of all registers; what the configuration does not announce is reserved.
 
     Parameters
     ----------
     config : IommuConfig
-        Says which fields there are and how many elements FRCD has; they are called ``FRCD0``, ``FRCD1``, ...
+        Says what there is, and how many elements FRCD has; they are called ``FRCD0``, ``FRCD1``, ...
     """
 
     def __init__(self, config: IommuConfig):
-        self._registers: dict[str, tuple[Register, int]] = {}
+        self._registers: dict[str, Register] = {}
         self._values: dict[str, int] = {}
-        self._announced: dict[str, int] = {}
+        self._dwords: dict[int, tuple[str, int]] = {}
+        self._announced = {
+            name: [field for field in register.fields if is_announced(config, field)]
+            for name, register in REGISTERS.items()
+        }
         for name, register in REGISTERS.items():
-            announced = [field for field in register.fields if is_announced(config, field)]
-            self._announced[name] = sum(field.mask for field in announced)
             for index in range(register.count(config.fault_records)):
                 element = f"{name}{index}" if register.array else name
-                self._registers[element] = register, register.offset + index * register.width // 8
-                self._values[element] = register.pack({field.name: field.reset for field in announced})
+                self._registers[element] = register
+                self._values[element] = register.pack({field.name: field.reset for field in self._announced[name]})
+                first = register.offset + index * register.width // 8
+                for at in range(0, register.width // 8, 4):
+                    self._dwords[first + at] = element, 8 * at
 
     def __getitem__(self, name: str) -> int:
         return self._values[name]
@@ -37,47 +48,49 @@ class RegisterFile:
 
     def field(self, name: str, field: str) -> int:
         """One field's value."""
-        return self._registers[name][0].by_name[field].extract(self._values[name])
+        return self._registers[name].by_name[field].extract(self._values[name])
 
     def set_field(self, name: str, field: str, value: int) -> None:
         """Change one field as the hardware behind the register does, whatever software may do to it."""
-        register = self._registers[name][0]
-        mask = register.by_name[field]
-        value = value << mask.low & self._announced[register.name]
+        mask = self._registers[name].by_name[field]
+        value = value << mask.low & _bits(self._fields(name))
         self._values[name] = self._values[name] & ~mask.mask | value
 
     def read(self, offset: int, size: int) -> int:
-        """What a read of ``size`` bytes returns; 0 where there is no register."""
-        name, shift = self._find(offset)
-        if name is None:
-            return 0
-        register = self._registers[name][0]
-        readable = sum(field.mask for field in register.fields if field.attribute.readable)
-        return (self._values[name] & readable) >> shift & (1 << 8 * size) - 1
+        """What a read of ``size`` bytes, 4 or 8, returns; 0 where there is no register."""
+        return sum(self._read(offset + at) << 8 * at for at in range(0, size, 4))
 
-    def write(self, offset: int, size: int, value: int) -> tuple[str | None, int]:
-        """Write ``size`` bytes.
+    def _read(self, offset: int) -> int:
+        if offset not in self._dwords:
+            return 0
+        element, shift = self._dwords[offset]
+        readable = _bits(field for field in self._fields(element) if field.attribute.readable)
+        return (self._values[element] & readable) >> shift & DWORD
+
+    def write(self, offset: int, size: int, value: int) -> dict[str, int]:
+        """Write ``size`` bytes, 4 or 8.
 
         Returns
         -------
-        tuple of str or None, and int
-            The register that was written, and the bits written to it in their places.
+        dict of str to int
+            The registers that were written, and the bits written to each in their places.
         """
-        name, shift = self._find(offset)
-        if name is None:
-            return None, 0
-        register = self._registers[name][0]
-        touched = (1 << 8 * size) - 1 << shift
-        written = value << shift & touched
-        cleared = sum(field.mask for field in register.fields if field.attribute.write_one_clears)
-        stored = sum(field.mask for field in register.fields if field.attribute is Attribute.RW)
-        stored &= touched & self._announced[register.name]
-        self._values[name] = (self._values[name] & ~stored | written & stored) & ~(written & cleared)
-        return name, written
+        touched: dict[str, int] = {}
+        for at in range(0, size, 4):
+            if offset + at in self._dwords:
+                element, shift = self._dwords[offset + at]
+                self._write(element, DWORD << shift, (value >> 8 * at & DWORD) << shift)
+                touched[element] = touched.get(element, 0) | (value >> 8 * at & DWORD) << shift
+        return touched
 
-    def _find(self, offset: int) -> tuple[str | None, int]:
-        """The register at a byte offset, and how many bits into it that is."""
-        for name, (register, first) in self._registers.items():
-            if first <= offset < first + register.width // 8:
-                return name, 8 * (offset - first)
-        return None, 0
+    def _write(self, element: str, mask: int, bits: int) -> None:
+        fields = self._fields(element)
+        cleared = _bits(field for field in fields if field.attribute.write_one_clears)
+        stored = mask & _bits(
+            field for field in fields if field.attribute in (Attribute.RW, Attribute.WO) and not field.self_clearing
+        )
+        self._values[element] = (self._values[element] & ~stored | bits & stored) & ~(bits & cleared)
+
+    def _fields(self, element: str):
+        """The announced fields of a register."""
+        return self._announced[self._registers[element].name]

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from cocotb.triggers import Lock
+
 from nestwalk.counters.counters import Counters
 from nestwalk.counters.events import EVENTS
 from nestwalk.registers.table import REGISTERS
@@ -10,10 +12,11 @@ from ..host.vtd.descriptors import Descriptor, Wait
 from ..model import UnitState
 from .unit import Bench
 
-__all__ = ["Driver", "Queue"]
+__all__ = ["CommandRegisters", "Driver", "Queue"]
 
 TE, SRTP, QIE = 1 << 31, 1 << 30, 1 << 26
 PFO, PPF = 1, 2
+CONTEXT_CACHE_INVALIDATE, IOTLB_INVALIDATE = 1, 2
 SCALABLE = 1
 RECORD_VALID = 1 << 127
 PAGE = 4096
@@ -128,3 +131,37 @@ class Queue:
         await self._bench.csr_write(offset("IQT"), self._tail * self._bytes, 8)
         await self._bench.memory_equals(status, ticket, 0xFFFF_FFFF, limit)
         return self._bench.now()
+
+
+class CommandRegisters:
+    """Register-based invalidation in legacy mode (§1.7), for any number of coroutines at once.
+
+    Takes the same descriptors as `Queue`, those of context cache and IOTLB; others mean nothing to it.
+    """
+
+    STARTED = 1 << 63
+
+    def __init__(self, bench: Bench):
+        self._bench = bench
+        self._turn = Lock()
+
+    async def submit(self, descriptors: Sequence[Descriptor], limit: int = 400_000) -> int:
+        """Carry out descriptors, one after the other, and return the cycle at which the last one was done."""
+        async with self._turn:
+            for low, high, *_ in (descriptor.words() for descriptor in descriptors):
+                granularity, domain_id = low >> 4 & 3, low >> 16 & 0xFFFF
+                if low & 0xF == CONTEXT_CACHE_INVALIDATE:
+                    source_id, function_mask = low >> 32 & 0xFFFF, low >> 48 & 3
+                    command = granularity << 61 | function_mask << 32 | source_id << 16 | domain_id
+                    await self._command("CCMD", command, granularity << 59, limit)
+                elif low & 0xF == IOTLB_INVALIDATE:
+                    await self._bench.csr_write(offset("IVA"), high, 8)
+                    command = granularity << 60 | 3 << 48 | domain_id << 32
+                    await self._command("IOTLB", command, granularity << 57, limit)
+        return self._bench.now()
+
+    async def _command(self, name: str, command: int, done: int, limit: int) -> None:
+        """Start a command and wait until it is done, in the granularity asked for."""
+        await self._bench.csr_write(offset(name), command | self.STARTED, 8)
+        actual = REGISTERS[name].by_name["CAIG" if name == "CCMD" else "IAIG"].mask
+        await self._bench.csr_poll(offset(name), self.STARTED | actual, done, 8, limit)

@@ -17,7 +17,8 @@ from nestwalk_sim.host.vtd.descriptors import (
     Words,
 )
 from nestwalk_sim.host.vtd.qi import InvalidationQueue
-from nestwalk_sim.host.vtd.unit import Iommu
+from nestwalk_sim.host.vtd.regs import Registers
+from nestwalk_sim.host.vtd.unit import SCALABLE_MODE, Iommu
 from nestwalk_sim.model_unit import ModelTransport
 from sim.tests.host.bringup import MEMORY
 
@@ -50,8 +51,11 @@ def without_waits(executed: list[int]) -> list[int]:
 
 
 async def enabled(size_code: int = 0) -> tuple[ModelTransport, Iommu, InvalidationQueue]:
-    """A unit with a queue of 128 << ``size_code`` descriptors, in place of the driver's own."""
+    """A unit in scalable mode with a queue of 128 << ``size_code`` descriptors, in place of the driver's own."""
     transport = ModelTransport(MEMORY)
+    firmware = Registers(transport)  # the driver under test has no part in the mode
+    await firmware.write("RTADDR", TTM=SCALABLE_MODE)
+    await firmware.write("GCMD", SRTP=1)
     iommu = await Iommu.create(transport, 0, MEMORY)
     queue = await InvalidationQueue.create(transport, iommu.regs, iommu.pages, size_code)
     await queue.enable(iommu.log.trace("test", "R1"))
