@@ -19,7 +19,9 @@ from nestwalk_sim.rtl.memory import BenchMemory
 
 from .register_model import (
     CCMD,
+    CNTRCFG,
     CPW,
+    ECMD,
     FSTS,
     GCMD,
     GSTS,
@@ -123,9 +125,14 @@ class Life:
             0x00: version(config),
             0x08: capability(config),
             0x10: extended_capability(config),
-            0xC00: implementation_capability(config),
+            0xC08: implementation_capability(config),
             0xE30: virtual_command_capability(config),
         }
+        if config.performance_monitoring:
+            # Two counters with an interrupt on overflow, four groups of events.
+            constants[0x300] = 1 << 50 | 4 << 24 | config.performance_counter_bits << 16 | 2
+            constants |= {0x310: 0xB00 << 32 | 0x900, 0x318: 0x800 << 32 | 0xB08}
+            constants |= {0x380: 3, 0x388: 1 | config.page_requests << 6, 0x390: 0, 0x398: 3, 0x448: 0x33 << 48}
         control = config.walk_slot_limit * 0x1F00 | (config.prefetch_streams != 0)
         own = {IMPCTL: control, CPW: config.partitioning * 0xFFFF}
         pasids = config.virtual_command_pasids
@@ -206,6 +213,20 @@ class Life:
         await self.write(VCMD, 4, number | random.randrange(2 * self.config.virtual_command_pasids + 1) << 16)
         await self.settle()
 
+    async def random_enhanced_command(self) -> None:
+        """Configure a counter, mostly as it can be, and enable, disable, freeze or unfreeze."""
+        random = self.random
+        number = random.randrange(2)
+        group = random.choice((0, 1, 3, random.randrange(16)))
+        events = random.choice((1, 2, 3, 1 << 6, random.getrandbits(28))) & random.choice((3, 0xFFF_FFFF))
+        configuration = random.getrandbits(2) << 62 | events << 32 | group << 8 | random.randrange(2) << 1
+        await self.write(CNTRCFG[number], 8, configuration | (random.random() < 0.1) << 2)
+        command = random.choice((240, 240, 241, 244, 245, random.getrandbits(8)))
+        counter = random.choice((number, random.randrange(4), random.getrandbits(16)))
+        await self.write(ECMD + 4, 4, random.getrandbits(32))
+        await self.write(ECMD, 4, counter << 16 | command)
+        await self.settle()
+
     async def random_command(self) -> None:
         await self.command(self.random.choice((TE, SRTP, QIE)))
         await self.settle()
@@ -284,6 +305,7 @@ class Life:
         kinds = [
             (60, self.random_read), (60, self.random_write), (10, self.random_command), (10, self.random_invalidation),
             (10 * bool(self.config.virtual_command_pasids), self.random_virtual_command),
+            (10 * self.config.performance_monitoring, self.random_enhanced_command),
             (10, self.device), (4, self.work), (4, self.recover), (1, self.reset), (1, self.whole_page),
         ]  # fmt: skip
         weights, actions = zip(*kinds, strict=True)

@@ -12,7 +12,11 @@ from .expectations import expected_record
 
 __all__ = [
     "CCMD",
+    "CNTR",
+    "CNTRCFG",
     "CPW",
+    "ECMD",
+    "ECRSP",
     "FSTS",
     "GCMD",
     "GSTS",
@@ -36,7 +40,9 @@ __all__ = [
 GCMD, GSTS, RTADDR, CCMD, FSTS, FECTL = 0x18, 0x1C, 0x20, 0x28, 0x34, 0x38
 IQH, IQT, IQA, ICS, IECTL, IQERCD, IVA, IOTLB = 0x80, 0x88, 0x90, 0x9C, 0xA0, 0xB0, 0xF0, 0xF8
 PQH, PQT, PQA, PRS, PECTL = 0xC0, 0xC8, 0xD0, 0xDC, 0xE0
-IMPCTL, CPW = 0xC08, 0xC10
+IMPCTL, CPW = 0xC10, 0xC18
+PERFINTRSTS, PERFINTRCTL, ECMD, ECRSP, OVFSTS, FRZSTS = 0x324, 0x328, 0x400, 0x410, 0xB08, 0xB00
+CNTR, CNTRCFG = (0x800, 0xC00), (0x900, 0xA00)
 VCMD, VCMD_EO, VCRSP = 0xE00, 0xE08, 0xE10
 
 ALL = 0xFFFF_FFFF
@@ -68,10 +74,21 @@ PAGE_REQUESTS: dict[int, int] = {
 }  # fmt: skip
 """The same of a unit that takes page requests."""
 
+PERFORMANCE: dict[int, int] = {
+    **{PERFINTRCTL + offset: bits for offset, bits in EVENT},
+    **dict.fromkeys(CNTRCFG, 3846),
+    **{place + 4: 0xFFF_FFFF for place in CNTRCFG},
+}
+"""The same of a unit with performance monitoring."""
+
 VIRTUAL_COMMANDS: dict[int, int] = {VCMD: 0xFFFF_00FF, VCMD + 4: ALL, VCMD_EO: ALL, VCMD_EO + 4: ALL}
 """The same of a unit with virtual commands."""
 
-KNOWN = [*range(0, 0x48, 4), *range(IQH, 0x100, 4), 0xC00, IMPCTL, CPW, *range(VCMD, VCRSP + 8, 4), 0xE30]
+KNOWN = [
+    *range(0, 0x48, 4), *range(IQH, 0x100, 4), 0x300, *range(0x310, 0x338, 4), *range(0x380, 0x3A0, 8),
+    *range(ECMD, ECRSP + 8, 4), 0x448, *CNTR, *CNTRCFG, CNTRCFG[0] + 4, CNTRCFG[1] + 4, FRZSTS, OVFSTS,
+    0xC08, IMPCTL, CPW, *range(VCMD, VCRSP + 8, 4), 0xE30,
+]  # fmt: skip
 """Where there are registers, and beside them."""
 
 INVALID_TAIL, FETCH, INVALID_TYPE, RESERVED_FIELD, INVALID_WIDTH, TAIL_ALIGNMENT, INVALID_MODE = range(1, 8)
@@ -134,10 +151,16 @@ class RegisterModel:
         self._writable = STORED | own | (PAGE_REQUESTS if config.page_requests else {})
         if pasids:
             self._writable |= VIRTUAL_COMMANDS
+        # Events that counters can count, by group.
+        self._groups = [constants.get(0x380 + 8 * group, 0) for group in range(4)]
+        self._counts = 0x300 in constants
+        if self._counts:
+            self._writable |= PERFORMANCE
+        self._enabled, self._was_enabled, self._frozen, self._enhanced_status = [False] * 2, [False] * 2, False, 0
         self._free = set(range(1, pasids))
         self._pasids, self._given, self._virtual_response = pasids, 0, 0
         self.stored = dict.fromkeys(self._writable, 0)
-        self.stored |= {control: IM for control in (FECTL, IECTL, PECTL) if control in self.stored}
+        self.stored |= {control: IM for control in (FECTL, IECTL, PECTL, PERFINTRCTL) if control in self.stored}
         if own.get(IMPCTL, 0) & 1:
             self.stored[IMPCTL] = 1
         self._records = [0] * records
@@ -163,7 +186,8 @@ class RegisterModel:
         dwords = {offset + at: value >> 8 * at & ALL for at in range(0, size, 4)}
         for place, dword in dwords.items():
             writable = self._writable.get(place, 0)
-            if writable:
+            locked = any(place in (first, first + 4) and self._enabled[n] for n, first in enumerate(CNTRCFG))
+            if writable and not locked:
                 self.stored[place] = self.stored[place] & ~writable | dword & writable
         for place, dword in dwords.items():
             self._clear(place, dword)
@@ -171,6 +195,8 @@ class RegisterModel:
         self._invalidate(dwords)
         if GCMD in dwords:
             self._give(dwords[GCMD])
+        if self._counts and ECMD in dwords:
+            self._give_enhanced(dwords[ECMD])
         if self._pasids and VCMD in dwords:
             self._give_virtually()
         self._run_queue()
@@ -222,6 +248,9 @@ class RegisterModel:
             ICS: self._completed,
             IECTL: self.stored[IECTL] | self._completion.pending * IP,
             IQERCD: self._error_code,
+            ECRSP: self._enhanced_status << 1,
+            FRZSTS: 3 * self._frozen,
+            **{first: self.stored.get(first, 0) | self._enabled[n] for n, first in enumerate(CNTRCFG)},
             VCRSP: self._virtual_response & ALL,
             VCRSP + 4: self._virtual_response >> 32,
             IOTLB + 4: self.stored[IOTLB + 4] | self._iotlb_done << 25,
@@ -232,6 +261,9 @@ class RegisterModel:
         record, word = divmod(place - self.fault_records, 16)
         if 0 <= record < len(self._records) and not self._records[record] & F:
             return ALL >> (word == 12)
+        for first, was_enabled in zip(CNTR, self._was_enabled, strict=True):
+            if place in (first, first + 4):
+                return was_enabled * (ALL if place == first else 0xFFFF)
         valid = {FSTS: (self._pending, 0xFF00), IQERCD: (self._status & IQE, 0xF)}
         known, bits = valid.get(place, (True, 0))
         return 0 if known else bits
@@ -273,6 +305,28 @@ class RegisterModel:
             self._head = 0
         self.state = self.state._replace(translation_enabled=bool(command & TE))
         self._command = command
+
+    def _give_enhanced(self, command: int) -> None:
+        """An enhanced command (§1.16); no counter lives long enough to overflow."""
+        number, counter = command & 0xFF, command >> 16
+        self._enhanced_status = 0
+        if number in (240, 241):
+            if counter >= 2 or (number == 240 and not self._countable(CNTRCFG[counter])):
+                self._enhanced_status = 16
+                return
+            self._enabled[counter] = number == 240
+            self._was_enabled[counter] |= number == 240
+        elif number in (244, 245):
+            self._frozen = number == 244
+        else:
+            self._enhanced_status = 1
+
+    def _countable(self, place: int) -> bool:
+        """Whether a configuration is one of this unit."""
+        low, selected = self.stored[place], self.stored[place + 4]
+        group = low >> 8 & 0xF
+        there = self._groups[group] if group < 4 else 0
+        return there != 0 and not selected & ~there and not low & 4
 
     def _give_virtually(self) -> None:
         """A virtual command (§1.18): the free PASID is taken that comes first behind the 32 of the last one's word."""

@@ -55,7 +55,9 @@ class FaultLogSpec(Spec):
             "The overflow is set by a fault that finds the next record in use, and by nothing else.",
             dut.overflow_set == (taken & ~dut.overflow & in_use),
         )
-        self.claim(m, "Pending means that some record is in use.", dut.pending == Cat(*dut._valid).any())
+        some = Cat(*dut._valid).any()
+        self.claim(m, "Pending means that some record was in use a cycle before.", dut.pending == past(m, some))
+        self.claim(m, "No record is seen before the log is pending.", implies(dut.record.f, dut.pending))
         self.claim(m, "The log is in one of its states.", accepting | marking)
         self.claim(m, "The record that is being written is not in use.", implies(marking, ~in_use))
         self.claim(m, "A logged fault is marked in the next cycle.", marking == past(m, logged))
@@ -72,7 +74,7 @@ class FaultLogSpec(Spec):
         self.claim(
             m,
             "The first record is the one that made the log pending.",
-            implies(marked & ~past(m, dut.pending), dut.first == before),
+            implies(marked & ~past(m, some), dut.first == before),
         )
         self._follow(m, logged, marking)
 

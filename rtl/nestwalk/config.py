@@ -71,6 +71,10 @@ class IommuConfig:
         ECAP.DT and PRS (with PDS).
     counters : bool
         Whether event counters are built.
+    performance_monitoring : bool
+        ECAP.PMS and CAP.ECMDS: two of the counters count what software chooses.
+    performance_counter_bits : int
+        Width of these, at most 48.
     virtual_command_pasids : int
         PASIDs that virtual commands give out (ECAP.VCS), one more than the largest: a power of two of at least 64; 0
         for no virtual commands, which the specification leaves to emulators.
@@ -150,6 +154,8 @@ class IommuConfig:
     device_tlb: bool = True
     page_requests: bool = True
     counters: bool = True
+    performance_monitoring: bool = True
+    performance_counter_bits: int = 48
     virtual_command_pasids: int = 0
     fault_records: int = 8
     version_major: int = 5
@@ -204,6 +210,10 @@ class IommuConfig:
         require(
             self.virtual_command_pasids <= 1 << self.pasid_bits,
             f"virtual_command_pasids {self.virtual_command_pasids} do not fit {self.pasid_bits} pasid_bits",
+        )
+        require(
+            1 <= self.performance_counter_bits <= 48,
+            f"performance_counter_bits is 1 to 48, not {self.performance_counter_bits}",
         )
         require(1 <= self.version_major <= 15, f"version_major is 1 to 15, not {self.version_major}")
         require(self.mem_data_width in (128, 256, 512), f"mem_data_width is 128, 256 or 512, not {self.mem_data_width}")
@@ -261,8 +271,9 @@ class IommuConfig:
         implies("prefetch_streams", "waiting_misses")
         implies("walk_slot_limit", "waiting_misses")
         implies("page_requests", "scalable_mode")
-        implies("page_requests", "waiting_misses")
         implies("virtual_command_pasids", "scalable_mode")
+        implies("performance_monitoring", "counters")
+        implies("page_requests", "waiting_misses")
         if not (self.first_stage or self.second_stage):
             raise ValueError("at least one of first_stage and second_stage is needed")
         levels = self.second_stage_levels
@@ -320,6 +331,7 @@ PRESETS: dict[str, IommuConfig] = {
         device_tlb=False,
         page_requests=False,
         counters=False,
+        performance_monitoring=False,
         fault_records=1,
         version_major=6,
         dma_translations=8,
@@ -353,6 +365,7 @@ PRESETS: dict[str, IommuConfig] = {
         device_tlb=False,
         page_requests=False,
         counters=False,
+        performance_monitoring=False,
         fault_records=1,
         version_major=6,
         tag_width=2,

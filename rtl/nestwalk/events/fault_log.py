@@ -58,7 +58,7 @@ class FaultLog(wiring.Component):
     overflow, overflow_set : In(1), Out(1)
         FSTS.PFO, and the pulse that sets it from the next cycle on.
     pending : Out(1)
-        FSTS.PPF: some record has its F bit set.
+        FSTS.PPF, a cycle later: some record has its F bit set.
     first : Out(8)
         FSTS.FRI: index of the record that made ``pending`` rise.
     rewind : In(1)
@@ -98,10 +98,10 @@ class FaultLog(wiring.Component):
         self._current = current = Signal(range(max(records, 2)))
         fault = self.faults.payload
 
-        m.d.comb += [
-            self.pending.eq(Cat(valid).any()),
-            self._fill(stored, fault),
-        ]
+        any_valid, shown_valid = Signal(), Signal()
+        m.d.comb += [any_valid.eq(Cat(valid).any()), self._fill(stored, fault)]
+        # Both a cycle later, so that no record is seen before the event.
+        m.d.sync += [self.pending.eq(any_valid), shown_valid.eq(valid[self.index])]
         with m.If(self.clear):
             m.d.sync += valid[self.index].eq(0)
         with m.FSM() as self._states:
@@ -120,10 +120,10 @@ class FaultLog(wiring.Component):
                     valid[current].eq(1),
                     current.eq(Mux(self.rewind | (current == records - 1), 0, current + 1)),
                 ]
-                with m.If(~self.pending):
+                with m.If(~any_valid):
                     m.d.sync += self.first.eq(current)
                 m.next = "ACCEPT"
-        m.d.comb += self._show(shown, valid[self.index])
+        m.d.comb += self._show(shown, shown_valid)
         if records == 1:
             with m.If(write):
                 m.d.sync += shown.eq(stored)

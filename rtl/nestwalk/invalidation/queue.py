@@ -99,6 +99,7 @@ class InvalidationQueue(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.fetch = fetch = DescriptorFetch(self._cfg)
+        self._tail = Signal.like(self.control.tail)
         m.submodules.decoder = decoder = DescriptorDecoder(self._cfg)
         self._connect(m, fetch, decoder)
         self._sequence(m, fetch, decoder)
@@ -111,7 +112,7 @@ class InvalidationQueue(wiring.Component):
             fetch.base.eq(control.base),
             fetch.size.eq(control.size),
             fetch.wide.eq(control.wide),
-            fetch.tail.eq(control.tail),
+            fetch.tail.eq(self._tail),
             fetch.head.eq(control.head),
             decoder.descriptor.eq(fetch.descriptors.p.descriptor),
             decoder.padding_set.eq(fetch.descriptors.p.padding_set),
@@ -135,7 +136,7 @@ class InvalidationQueue(wiring.Component):
         error = Signal(InvalidationError)
         action = Signal(Action)
         interrupted = Signal()  # software stopped the queue since it last halted
-        execute, is_wait = Signal(), Signal()
+        execute, executes, is_wait = Signal(), Signal(), Signal()  # ``executes`` one cycle later
         self._verify_registers(m, misprogrammed)
         m.submodules.executed = executed = Queue(_Executed, COMPLETING)
         completing = executed.level != 0
@@ -148,8 +149,9 @@ class InvalidationQueue(wiring.Component):
 
         m.d.comb += [
             fetch.permit.eq(control.enable & ~control.stopped & (misprogrammed == InvalidationError.NONE)),
-            fetch.descriptors.ready.eq(execute),
+            fetch.descriptors.ready.eq(executes),
         ]
+        m.d.sync += executes.eq(execute)
         with m.If(~control.enable | control.stopped):
             m.d.sync += interrupted.eq(1)
 
@@ -169,13 +171,13 @@ class InvalidationQueue(wiring.Component):
                     action.eq(decoder.action),
                     error.eq(Mux(fetch.descriptors.p.failed, InvalidationError.FETCH, decoder.error)),
                 ]
-                halts = interrupted | ((control.head != control.tail) & (misprogrammed != InvalidationError.NONE))
+                halts = interrupted | ((control.head != self._tail) & (misprogrammed != InvalidationError.NONE))
                 with m.If(halts):
                     with m.If(~completing):
                         with m.If(~interrupted):
                             m.d.comb += report(misprogrammed)
                         m.next = "HALT"
-                with m.Elif(fetch.descriptors.valid & executed.i.ready):
+                with m.Elif(fetch.descriptors.valid & executed.i.ready & ~executes):
                     m.next = "DISPATCH"
 
             with m.State("DISPATCH"):
@@ -262,11 +264,13 @@ class InvalidationQueue(wiring.Component):
     def _verify_registers(self, m: Module, misprogrammed: Signal):
         """Descriptor width, mode and tail, in this order (§1.11)."""
         control = self.control
+        # The tail counts one cycle later, with what there is to say of it.
+        m.d.sync += [self._tail.eq(control.tail), misprogrammed.eq(InvalidationError.NONE)]
         with m.If(control.mode == 2):
-            m.d.comb += misprogrammed.eq(InvalidationError.INVALID_MODE)
+            m.d.sync += misprogrammed.eq(InvalidationError.INVALID_MODE)
         with m.Elif(Mux(control.wide, not self._cfg.scalable_mode, control.mode[0])):
-            m.d.comb += misprogrammed.eq(InvalidationError.INVALID_WIDTH)
+            m.d.sync += misprogrammed.eq(InvalidationError.INVALID_WIDTH)
         with m.Elif(control.wide & control.tail[0]):
-            m.d.comb += misprogrammed.eq(InvalidationError.TAIL_ALIGNMENT)
+            m.d.sync += misprogrammed.eq(InvalidationError.TAIL_ALIGNMENT)
         with m.Elif((control.tail & ~offset_mask(control.size)).any()):
-            m.d.comb += misprogrammed.eq(InvalidationError.INVALID_TAIL)
+            m.d.sync += misprogrammed.eq(InvalidationError.INVALID_TAIL)

@@ -139,9 +139,11 @@ class Reentry(wiring.Component):
             self.began.eq(begins),
             self.dropped.eq(merger.dropped),
         ]
-        ended = self.vanished.as_unsigned() + merger.dropped + merger.ended
+        begun, ended = Signal(), Signal(2)
         m.d.sync += [
-            under_way.eq(under_way + begins - ended),
+            begun.eq(begins),
+            ended.eq(self.vanished.as_unsigned() + merger.dropped + merger.ended),
+            under_way.eq(under_way + begun - ended),
             prefetcher.spare.eq(under_way < self.cfg.walk_slots // 2),
         ]
         with m.If(begins):

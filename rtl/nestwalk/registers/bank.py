@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, Signature
+from amaranth.utils import exact_log2
 
 from ..bus.arbiter import selected
 from ..bus.axi import Axi4LiteSignature, AxiResponse
 from ..config import IommuConfig
 from .capability import is_announced
 from .description import Field, Register
-from .table import FAULT_RECORD_OFFSET, IMPLEMENTATION_OFFSET, REGISTERS
+from .table import FAULT_RECORD_OFFSET, IMPLEMENTATION_OFFSET, PERFORMANCE_OFFSET, REGISTERS
 
 __all__ = ["ADDRESS_BITS", "RegisterArraySignature", "RegisterBank", "RegisterSignature"]
 
@@ -101,7 +102,8 @@ class RegisterBank(wiring.Component):
         self._cfg = cfg
         self._single = [register for register in registers.values() if not register.array]
         self._arrays = [register for register in registers.values() if register.array and self._fields(register)]
-        if FAULT_RECORD_OFFSET + 16 * cfg.fault_records > IMPLEMENTATION_OFFSET:
+        behind = PERFORMANCE_OFFSET if cfg.performance_monitoring else IMPLEMENTATION_OFFSET
+        if FAULT_RECORD_OFFSET + 16 * cfg.fault_records > behind:
             raise ValueError(f"{cfg.fault_records} fault records do not fit the page of registers")
         members = {
             register.name.lower(): Out(RegisterSignature(self._fields(register), lockable=register.lockable))
@@ -193,11 +195,16 @@ class RegisterBank(wiring.Component):
         for place, addressed in self._addressed.items():
             m.d.sync += addressed.eq(word == place)
         for array in self._arrays:
-            first, parts = array.offset // WORD_BYTES, _words(array)
-            within = (word >= first) & (word < first + parts * array.count(self._cfg.fault_records))
-            m.d.sync += self._array_addressed[array.name].eq(
-                Cat(within & (word[: parts - 1] == part) for part in range(parts))
-            )
+            count, parts = array.count(self._cfg.fault_records), _words(array)
+            if array.stride:
+                addressed = (
+                    word.matches(*(_word(array, index) + part for index in range(count))) for part in range(parts)
+                )
+            else:
+                first = _word(array, 0)
+                within = (word >= first) & (word < first + parts * count)
+                addressed = (within & (word[: parts - 1] == part) for part in range(parts))
+            m.d.sync += self._array_addressed[array.name].eq(Cat(addressed))
 
     def _select(self, m: Module):
         """Take the addressed word's value as read data."""
@@ -247,13 +254,19 @@ class RegisterBank(wiring.Component):
     def _connect_array(self, m: Module, array: Register):
         """Address an array of registers outside the bank, and pass on the clearing of a field."""
         port = getattr(self, array.name.lower())
-        number = self._word[_words(array) - 1 :] - array.offset // (_words(array) * WORD_BYTES)
+        within = exact_log2(array.step // WORD_BYTES)
+        number = self._word[within:] - (_word(array, 0) >> within)
         m.d.comb += [port.index.eq(number), port.read.eq(self._read & self._array_addressed[array.name].any())]
         for field in array.fields:
             if field.attribute.write_one_clears:
                 half, low = divmod(field.low, 8 * WORD_BYTES)
                 addressed = self._write & self._array_addressed[array.name][half]
                 m.d.comb += port.clear.eq(addressed & self._strobe[low // 8] & self._data[low])
+
+
+def _word(array: Register, index: int) -> int:
+    """Number of the first word of 64 bits of an array's register."""
+    return array.place(index) // WORD_BYTES
 
 
 def _words(array: Register) -> int:

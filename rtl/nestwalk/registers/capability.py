@@ -1,15 +1,19 @@
 """What a configuration announces in VER, CAP, ECAP (§1.2 to §1.4) and IMPCAP. Plain integers, no hardware."""
 
 from ..config import IommuConfig
+from ..counters.counters import MONITORS
 from ..counters.events import EVENTS
+from ..counters.monitored import EVENT_GROUPS, monitored_events
 from .description import Field
 from .table import FAULT_RECORD_OFFSET, IOTLB_OFFSET, REGISTERS
 
 __all__ = [
     "capability",
+    "constants",
     "extended_capability",
     "implementation_capability",
     "is_announced",
+    "performance_capabilities",
     "version",
     "virtual_command_capability",
 ]
@@ -25,6 +29,7 @@ def capability(cfg: IommuConfig) -> int:
     return REGISTERS["CAP"].pack(
         {
             "ESRTPS": 1,
+            "ECMDS": cfg.performance_monitoring,
             "FS5LP": cfg.first_stage_5_level,
             "FS1GP": cfg.first_stage_1g,
             "DRD": 1,
@@ -46,6 +51,7 @@ def extended_capability(cfg: IommuConfig) -> int:
     """Value of ECAP (64 bits). Fields that are not listed are announced 0."""
     return REGISTERS["ECAP"].pack(
         {
+            "PMS": cfg.performance_monitoring,
             "RPS": cfg.rid_pasid,
             "SMPWCS": cfg.page_walk_snoop,
             "FSTS": cfg.first_stage,
@@ -74,6 +80,36 @@ def virtual_command_capability(cfg: IommuConfig) -> int:
     """Value of VCCAP (64 bits): PASIDs are allocated and freed, the null command is none."""
     there = cfg.virtual_command_pasids != 0
     return REGISTERS["VCCAP"].pack({"FPS": there, "PAS": there})
+
+
+def performance_capabilities(cfg: IommuConfig) -> dict[str, int]:
+    """Values of PERFCAP, the offsets behind it, PERFEVNTCAP and ECCAP3; none without performance monitoring.
+
+    There are no filters, and software cannot write the counters.
+    """
+    if not cfg.performance_monitoring:
+        return {}
+    counting = {"IOS": 1, "EGCNT": EVENT_GROUPS, "CW": cfg.performance_counter_bits, "NCNTR": MONITORS}
+    values = {"PERFCAP": REGISTERS["PERFCAP"].pack(counting)}
+    for name, register in (("CFG", "CNTRCFG0"), ("FRZ", "FRZSTS"), ("OVF", "OVFSTS"), ("CNTR", "CNTR")):
+        values[f"PERF{name}OFF"] = REGISTERS[register].offset
+    for group in range(EVENT_GROUPS):
+        bits = sum(1 << event.bit for event in monitored_events(cfg) if event.group == group)
+        values[f"PERFEVNTCAP{group}"] = bits
+    values["ECCAP3"] = REGISTERS["ECCAP3"].pack({"ECNTS": 1, "DCNTS": 1, "FCNTS": 1, "UFCNTS": 1})
+    return values
+
+
+def constants(cfg: IommuConfig) -> dict[str, int]:
+    """Values of all registers that never change, by their names."""
+    return {
+        "VER": version(cfg),
+        "CAP": capability(cfg),
+        "ECAP": extended_capability(cfg),
+        "IMPCAP": implementation_capability(cfg),
+        "VCCAP": virtual_command_capability(cfg),
+        **performance_capabilities(cfg),
+    }
 
 
 def implementation_capability(cfg: IommuConfig) -> int:

@@ -105,7 +105,7 @@ class Register:
     offset : int
         Byte offset in the register block; of the first one of an array.
     width : int
-        32, 64 or 128 bits, 64 or 128 in an array, whose elements follow each other directly.
+        32, 64 or 128 bits, 64 or 128 in an array.
     section : str
         Where the reference describes it.
     description : str
@@ -116,6 +116,8 @@ class Register:
         Whether there are several of them.
     length : int
         How many; 0 for one of each fault record.
+    stride : int
+        Bytes from one to the next, a power of two; 0 where they follow each other directly.
     lockable : bool
         Whether there are times in which writes have no effect.
     """
@@ -128,6 +130,7 @@ class Register:
     fields: tuple[Field, ...]
     array: bool = False
     length: int = 0
+    stride: int = 0
     lockable: bool = False
 
     def __post_init__(self):
@@ -142,6 +145,15 @@ class Register:
     def count(self, fault_records: int) -> int:
         """How many there are in a unit with so many fault recording registers."""
         return (self.length or fault_records) if self.array else 1
+
+    @property
+    def step(self) -> int:
+        """Bytes from one to the next."""
+        return self.stride or self.width // 8
+
+    def place(self, index: int) -> int:
+        """Byte offset of the register of number ``index``."""
+        return self.offset + index * self.step
 
     @cached_property
     def by_name(self) -> Mapping[str, Field]:

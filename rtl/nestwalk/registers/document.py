@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from ..config import PRESETS
 from ..counters.events import EVENTS
+from ..counters.monitored import monitored_events
 from .capability import capability, extended_capability, implementation_capability
 from .description import Field, Register
 from .table import REGISTERS
@@ -25,7 +26,7 @@ RW read and write; RO read only; WO write only, reads 0; RW1C writing 1 clears. 
 reset leaves the field alone; `rst` is a cold reset and clears everything. A field marked *self-clearing* starts
 something when 1 is written to it and falls when that is done.
 
-The registers from C00h to DBFh are this implementation's own: the specification has none there.
+The registers from C08h to DBFh are this implementation's own: the specification has none there.
 """
 
 
@@ -39,7 +40,7 @@ def _meaning(field: Field) -> str:
 
 
 def _register(register: Register) -> Iterator[str]:
-    where = f"{register.offset:03X}h" + (f" + {register.width // 8:X}h·n" if register.array else "")
+    where = f"{register.offset:03X}h" + (f" + {register.step:X}h·n" if register.array else "")
     where += f", n below {register.length}" if register.length else ""
     yield f"## {register.name} — {register.description}"
     yield ""
@@ -69,6 +70,11 @@ def render() -> str:
         lines += _register(register)
     lines += ["### What EVCNT n counts", "", "| n | Event | Counted are |", "|---|---|---|"]
     lines += [f"| {number} | `{event.name}` | {event.description} |" for number, event in enumerate(EVENTS)]
+    lines += ["", "### What CNTR n can count", "", "| EGI | ES | Event | Counted are |", "|---|---|---|---|"]
+    lines += [
+        f"| {event.group} | bit {event.bit} | `{event.name}` | {event.description} |"
+        for event in monitored_events(PRESETS["DEFAULT"])
+    ]
     lines.append("")
     return "\n".join(lines)
 

@@ -1,6 +1,6 @@
 """The register file: the programming model's registers, and what they command and report."""
 
-from amaranth.hdl import C, Cat, Module
+from amaranth.hdl import C, Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -9,23 +9,17 @@ from ..bus.memory import MemoryWriteSignature
 from ..bus.sharing import Sharing
 from ..bus.translation import RootPointer
 from ..config import IommuConfig
-from ..counters.counters import Counters
-from ..counters.events import Events
+from ..counters.counters import MONITORS, Counters
+from ..counters.events import EVENTS, Events
 from ..events.fault_log import FaultLog
 from ..events.interrupt import EventMessages
 from ..formats.fault import FaultEvent
 from ..invalidation.command import Invalidation
 from .bank import ADDRESS_BITS, RegisterBank
-from .capability import (
-    capability,
-    extended_capability,
-    implementation_capability,
-    is_announced,
-    version,
-    virtual_command_capability,
-)
+from .capability import constants, is_announced
 from .global_commands import GlobalCommands
 from .invalidation_commands import InvalidationCommands
+from .performance import PerformanceMonitor
 from .signatures import PageRequestControlSignature, QueueControlSignature
 from .table import REGISTERS
 from .virtual_commands import VirtualCommands
@@ -49,7 +43,8 @@ class RegisterFile(wiring.Component):
                       <--> page_requests (PQH, PQT, PQA, PPR, PRO)
                       <--> fault log <-- faults
                       <--> event messages --> event_write, irq_…
-                      <--> counters <-- counted; sharing
+                      <--> counters <-- counted <--> performance monitor; sharing
+                      <--> virtual commands
 
     Reads wait for event messages that are due or on their way, so that software that sees a status also finds its
     message in memory (§1.8.2).
@@ -75,6 +70,8 @@ class RegisterFile(wiring.Component):
     sharing : Out(Sharing)
     counted : In(Events)
         Pulses; nothing listens without ``cfg.counters``.
+    requested, memory_read : In(1), In(1)
+        Pulses for performance monitoring: the unit accepts a request of a device, memory accepts a read of the unit.
     irq_fault, irq_invalidation, irq_page_request : Out(1)
         High while a status that raises the interrupt is set (PPF, IQE, ICE or ITE; IWC; PPR or PRO) and IM=0.
     """
@@ -93,6 +90,8 @@ class RegisterFile(wiring.Component):
                 "event_write": Out(MemoryWriteSignature(cfg)),
                 "sharing": Out(Sharing),
                 "counted": In(Events()),
+                "requested": In(1),
+                "memory_read": In(1),
                 "irq_fault": Out(1),
                 "irq_invalidation": Out(1),
                 "irq_page_request": Out(1),
@@ -103,13 +102,7 @@ class RegisterFile(wiring.Component):
         m = Module()
         m.submodules.bank = bank = RegisterBank(self._cfg)
         connect(m, flipped(self.csr), bank.csr)
-        for name, value in {
-            "VER": version(self._cfg),
-            "CAP": capability(self._cfg),
-            "ECAP": extended_capability(self._cfg),
-            "IMPCAP": implementation_capability(self._cfg),
-            "VCCAP": virtual_command_capability(self._cfg),
-        }.items():
+        for name, value in constants(self._cfg).items():
             register, description = getattr(bank, name.lower()), REGISTERS[name]
             for field in description.fields:
                 if is_announced(self._cfg, field):
@@ -221,6 +214,9 @@ class RegisterFile(wiring.Component):
         ]
         if self._cfg.page_requests:
             kinds.append(("pe", bank.prs.ppr | bank.prs.pro, C(0), self.irq_page_request))
+        if self._cfg.performance_monitoring:
+            no_wire = Signal(name="irq_performance")
+            kinds.append(("perfintr", bank.perfintrsts.pis, C(0), no_wire))
         m.submodules.messages = messages = EventMessages(self._cfg, len(kinds))
         connect(m, messages.write, flipped(self.event_write))
         m.d.comb += bank.hold.eq(messages.busy)
@@ -248,7 +244,8 @@ class RegisterFile(wiring.Component):
         if cfg.partitioning:
             m.d.comb += [ways.eq(getattr(bank.cpw, f"w{number}")) for number, ways in enumerate(sharing.ways)]
         if cfg.counters:
-            m.submodules.counters = counters = Counters()
+            monitor_bits = cfg.performance_counter_bits if cfg.performance_monitoring else 0
+            m.submodules.counters = counters = Counters(monitor_bits)
             m.d.comb += [
                 counters.events.eq(self.counted),
                 counters.index.eq(bank.evcnt.index),
@@ -256,6 +253,52 @@ class RegisterFile(wiring.Component):
                 bank.evcnt.busy.eq(counters.busy),
                 bank.evcnt.value.eq(counters.value),
             ]
+            if cfg.performance_monitoring:
+                self._performance(m, bank, counters)
+
+    def _performance(self, m: Module, bank: RegisterBank, counters: Counters):
+        m.submodules.monitor = monitor = PerformanceMonitor(self._cfg)
+        of_monitor = Signal()  # the last counter that was read
+        commands, configurations = bank.gcmd, [getattr(bank, f"cntrcfg{counter}") for counter in range(MONITORS)]
+        with m.If(bank.cntr.read | bank.evcnt.read):
+            m.d.sync += of_monitor.eq(bank.cntr.read)
+        with m.If(of_monitor):
+            m.d.comb += counters.index.eq(len(EVENTS) + bank.cntr.index)
+        m.d.comb += [
+            counters.read.eq(bank.evcnt.read | bank.cntr.read),
+            bank.cntr.busy.eq(counters.busy),
+            bank.cntr.value.eq(counters.value),
+            monitor.start.eq(bank.ecmd.cmd_written),
+            monitor.command.eq(bank.ecmd.cmd),
+            monitor.operand.eq(bank.ecmd.oa),
+            monitor.global_command.eq(commands.srtp | (commands.te ^ bank.gsts.tes) | (commands.qie ^ bank.gsts.qies)),
+            bank.ecmd.locked.eq(monitor.in_progress),
+            bank.ecrsp.ip.eq(monitor.in_progress),
+            bank.ecrsp.sc.eq(monitor.status),
+            bank.frzsts.frz.eq(monitor.frozen.replicate(MONITORS)),
+            monitor.turned.eq(counters.turned),
+            *(mine.eq(its) for mine, its in zip(counters.increments, monitor.increments, strict=True)),
+        ]
+        for number, (its, configuration) in enumerate(zip(monitor.configurations, configurations, strict=True)):
+            m.d.comb += [
+                its.es.eq(configuration.es),
+                its.egi.eq(configuration.egi),
+                its.gfo.eq(configuration.gfo),
+                configuration.en.eq(monitor.enabled[number]),
+                configuration.locked.eq(monitor.enabled[number]),
+                getattr(bank.ovfsts, f"ovf{number}_set").eq(counters.overflows[number]),
+            ]
+        interrupting = Cat(configuration.io for configuration in configurations)
+        m.d.comb += bank.perfintrsts.pis_set.eq((counters.overflows & interrupting).any())
+        events, counted = monitor.events, self.counted
+        m.d.comb += [
+            events.requests.eq(self.requested),
+            events.memory_reads.eq(self.memory_read),
+            events.iotlb_lookups.eq(counted.iotlb_lookups),
+            events.iotlb_hits.eq(counted.iotlb_4k_hits | counted.iotlb_2m_hits | counted.iotlb_1g_hits),
+        ]
+        if self._cfg.page_requests:
+            m.d.comb += events.page_requests.eq(self.page_requests.queued)
 
     def _virtual_commands(self, m: Module, bank: RegisterBank):
         m.submodules.virtual_commands = commands = VirtualCommands(self._cfg)

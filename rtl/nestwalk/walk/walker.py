@@ -166,6 +166,8 @@ class Walker(wiring.Component):
         wiring.connect(m, marks.slot, selector.mark)
         wiring.connect(m, wiring.flipped(self.update_response), selector.updated)
         m.d.comb += [
+            selector.arrives.eq(reads.arrives),
+            selector.arrives_structure.eq(reads.arrives_structure),
             selector.invalidating.eq(self.invalidating),
             selector.stale.eq(self._start.stale),
             memory.slot.eq(selector.slot),

@@ -144,6 +144,7 @@ def test_random_faults_with_overflow_and_recovery(preset, address_width, rng):
                         assert record == reference.records[index]
                     else:
                         assert record["f"] == 0
+            await ctx.tick()
             assert ctx.get(dut.pending) == reference.pending
             assert ctx.get(dut.overflow) == reference.overflow
             if reference.pending:

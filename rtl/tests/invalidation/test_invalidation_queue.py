@@ -438,4 +438,4 @@ def test_latency_of_an_invalidation_and_a_wait(latency, rng):
             cycles.append(bench.memory.cycle - started)
 
     bench.run(software)
-    assert set(cycles) == {2 * latency + 15}
+    assert set(cycles) == {2 * latency + 17}

@@ -22,7 +22,12 @@ KINDS = (
     _Kind("FE", tuple(("FSTS", field) for field in ("PPF", "IQE", "ICE", "ITE")), (("FSTS", "PFO"),)),
     _Kind("IE", (("ICS", "IWC"),)),
     _Kind("PE", (("PRS", "PPR"), ("PRS", "PRO"))),
+    _Kind("PERFINTR", (("PERFINTRSTS", "PIS"),)),
 )
+
+
+WIRES = 3
+"""Kinds that have an interrupt wire, the first ones."""
 
 
 class Events:
@@ -49,7 +54,7 @@ class Events:
         registers = self._registers
         return tuple(
             any(registers.field(*field) for field in kind.conditions) and not registers.field(f"{kind.prefix}CTL", "IM")
-            for kind in KINDS
+            for kind in KINDS[:WIRES]
         )
 
     def settle(self) -> None:

@@ -39,6 +39,8 @@ class PageRequests:
     slow : bool
         Requests stay on the way until `push`, as behind a busy link. What pushes them is the completion of a device-TLB
         invalidation, which cannot overtake them: when it has been waited for, all are in the queue (§7.5).
+    queued : callable
+        Called when a request has been put into the queue.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class PageRequests:
         self.on_response: list[Callable[[PageResponse], None]] = []
         self.on_the_way: list[PageRequest] = []
         self.slow = False
+        self.queued: Callable[[], None] = lambda: None
 
     def send(self, request: PageRequest) -> None:
         """A device sends a request."""
@@ -107,6 +110,7 @@ class PageRequests:
             return False
         self._registers.set_field("PQT", "PQT", self._next())
         self._registers.set_field("PRS", "PPR", 1)
+        self.queued()
         return True
 
     def _forget(self, request: PageRequest, verdict: Acceptance) -> None:

@@ -21,12 +21,15 @@ class RegisterFile:
     ----------
     config : IommuConfig
         Says what there is, and how many elements FRCD has; they are called ``FRCD0``, ``FRCD1``, ...
+
+    ``locked`` are names of registers to which writes have no effect.
     """
 
     def __init__(self, config: IommuConfig):
         self._registers: dict[str, Register] = {}
         self._values: dict[str, int] = {}
         self._dwords: dict[int, tuple[str, int]] = {}
+        self.locked: set[str] = set()
         self._announced = {
             name: [field for field in register.fields if is_announced(config, field)]
             for name, register in REGISTERS.items()
@@ -36,7 +39,7 @@ class RegisterFile:
                 element = f"{name}{index}" if register.array else name
                 self._registers[element] = register
                 self._values[element] = register.pack({field.name: field.reset for field in self._announced[name]})
-                first = register.offset + index * register.width // 8
+                first = register.place(index)
                 for at in range(0, register.width // 8, 4):
                     self._dwords[first + at] = element, 8 * at
 
@@ -79,6 +82,8 @@ class RegisterFile:
         for at in range(0, size, 4):
             if offset + at in self._dwords:
                 element, shift = self._dwords[offset + at]
+                if element in self.locked:
+                    continue
                 self._write(element, DWORD << shift, (value >> 8 * at & DWORD) << shift)
                 touched[element] = touched.get(element, 0) | (value >> 8 * at & DWORD) << shift
         return touched

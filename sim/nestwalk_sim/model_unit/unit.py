@@ -3,23 +3,18 @@
 from dataclasses import fields
 
 from nestwalk.config import IommuConfig
-from nestwalk.registers.capability import (
-    capability,
-    extended_capability,
-    implementation_capability,
-    version,
-    virtual_command_capability,
-)
+from nestwalk.registers.capability import constants
 from nestwalk.registers.table import REGISTERS
 
 from ..memory import Memory
 from ..model.config import ModelConfig
 from ..model.page_request import Acceptance, PageRequest, accept_page_request
-from ..model.request import Access, Request, Result, UnitState
+from ..model.request import Access, AccessKind, Request, Result, UnitState
 from ..model.translate import translate
 from .caches import Caches
 from .events import Events
 from .page_requests import PageRequests
+from .performance import PerformanceMonitor
 from .queue import InvalidationQueue
 from .register_file import RegisterFile
 from .virtual_commands import VirtualCommands
@@ -63,22 +58,23 @@ class ModelUnit:
         self.queue = InvalidationQueue(config, self.registers, memory, self.caches, self.page_requests)
         self.queue.changed = self._settle
         self.virtual_commands = VirtualCommands(self.registers, config.virtual_command_pasids)
+        self.performance = PerformanceMonitor(self.registers)
+        self.page_requests.queued = lambda: self._count(page_requests=1)
         self._records = config.fault_records
         self._next_record = 0
         self._root = UnitState(False, 0, 0)
-        self.registers["VER"] = version(config)
-        self.registers["CAP"] = capability(config)
+        for name, value in constants(config).items():
+            self.registers[name] = value
         self.registers.set_field("CAP", "CM", caching_mode)
-        self.registers["ECAP"] = extended_capability(config)
-        self.registers["IMPCAP"] = implementation_capability(config)
-        self.registers["VCCAP"] = virtual_command_capability(config)
 
     def read(self, offset: int, size: int) -> int:
         """Read a register of 4 or 8 bytes."""
+        self._count(clocks=1)
         return self.registers.read(offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register of 4 or 8 bytes and do what it starts."""
+        self._count(clocks=1)
         written = self.registers.write(offset, size, value)
         self._settle()
         self._invalidate(written)
@@ -86,6 +82,8 @@ class ModelUnit:
             self._command(written["GCMD"])
         if offset <= REGISTERS["VCMD"].offset < offset + size:
             self.virtual_commands.run()
+        if offset <= REGISTERS["ECMD"].offset < offset + size:
+            self.performance.run()
         self.queue.run()
 
     def state(self) -> UnitState:
@@ -94,10 +92,13 @@ class ModelUnit:
 
     def translate(self, request: Request) -> Result:
         """Answer a request: from the caches if they have it, else by the golden walk. A fault is recorded."""
-        cached = self.caches.look_up(request) if self.state().translation_enabled else None
+        enabled = self.state().translation_enabled
+        cached = self.caches.look_up(request) if enabled else None
+        self._count(clocks=1, requests=1, iotlb_lookups=enabled, iotlb_hits=cached is not None)
         if cached is not None:
             return cached
         result = translate(self.memory, self.state(), self.model_config, request)
+        self._count(memory_reads=sum(access.kind is AccessKind.READ for access in result.accesses))
         if result.granted:
             self.caches.fill(request, result)
         elif result.recorded and result.fault is not None:
@@ -108,6 +109,11 @@ class ModelUnit:
         """A device sends a page request (§7)."""
         self.page_requests.send(request)
         self._settle()
+
+    def _count(self, **events: int) -> None:
+        """Let the performance counters see what happens."""
+        self.performance.count(**events)
+        self.events.settle()
 
     def _accept(self, request: PageRequest) -> Acceptance:
         verdict = accept_page_request(self.memory, self.state(), self.model_config, request)

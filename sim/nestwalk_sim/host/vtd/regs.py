@@ -80,7 +80,7 @@ class Registers:
     @staticmethod
     def _offset(name: str, index: int, base: int | None) -> int:
         register = REGISTERS[name]
-        return (register.offset if base is None else base) + index * register.width // 8
+        return (register.offset if base is None else base) + index * register.step
 
     async def global_command(self, command: str, on: bool, trace: Trace) -> None:
         """Give one global command by the protocol of §1.5.1 and wait for its answer.
