@@ -65,7 +65,7 @@ bench: $(STAMP) ## every workload against limit, target and peer
 
 soak: $(STAMP) ## the full counts: random life of 50 000 operations through the RTL
 	@NESTWALK_LIFE_PRESET=$(PRESET) NESTWALK_LIFE_OPERATIONS=50000 NESTWALK_LIFE_GUESTS=4 NESTWALK_LIFE_DEVICES=4 \
-	  NESTWALK_LIFE_PROCESSES=16 $(BIN)/python -m pytest -s cocotb_tests/test_life.py
+	  NESTWALK_LIFE_PROCESSES=16 $(BIN)/python -m pytest -s --timeout 0 cocotb_tests/test_life.py
 
 test-extras: ## (open) what needs iverilog and chromium
 	$(call open,On an FPGA)

@@ -11,16 +11,18 @@ import pytest
 from nestwalk.config import PRESETS
 from nestwalk_sim.demo.engines import story_in_simulation
 from nestwalk_sim.demo.stage import Machine
+from nestwalk_sim.host.audit import Auditor
 from nestwalk_sim.host.device import Device
 from nestwalk_sim.host.endpoint import Endpoint
 from nestwalk_sim.host.errors import IommuError
 from nestwalk_sim.host.page_requester import PageRequester
+from nestwalk_sim.host.vmm import VirtualMachine
 from nestwalk_sim.host.vtd import descriptors
 from nestwalk_sim.host.vtd.qi import InvalidationQueue
 from nestwalk_sim.host.vtd.unit import Iommu
 from nestwalk_sim.rtl.transport import BenchTransport
 from nestwalk_sim.rtl.unit import Bench
-from sim.tests.host.bringup import MEMORY
+from sim.tests.host.bringup import ADDRESS, BASE, GUEST_PASID, HOST_PASID, MEMORY
 from sim.tests.host.random_life import Population, live
 
 CONFIG = PRESETS[os.environ.get("NESTWALK_PRESET", "DEFAULT")]
@@ -90,3 +92,53 @@ async def random_life(dut):
 
     counts = await live(transport, rng, STEPS, population, dma)
     assert min(counts["granted"], counts["blocked"], counts["bound"], counts["faulted in"]) > 3, counts
+
+
+class Storm:
+    """Page requests without end, until it is ``over``."""
+
+    over = False
+
+    async def rage(self, requester: PageRequester, pasid: int) -> None:
+        while not self.over:
+            await requester.send([ADDRESS, ADDRESS + 4096], pasid, write=True)
+
+
+@cocotb.test()
+async def page_requests_storm_during_unbind(dut):
+    """A4: a device asks on and on while its PASID is unbound; then the PASID is another guest's, which hears of none of
+    those requests, and every group has had its one answer."""
+    transport = cast(Machine, BenchTransport(await reset(dut), MEMORY))
+    iommu = await Iommu.create(transport, 0, MEMORY)
+    auditor = Auditor.attach(iommu)
+    await iommu.enable()
+    device = Device(0x0208, "asking", ats=True, page_requests=True)
+    await iommu.add_device(device)
+    old, heir = [await VirtualMachine.create(iommu, name, BASE, 16) for name in ("old", "heir")]
+    processes = [await vm.guest.spawn(GUEST_PASID) for vm in (old, heir)]
+    for process in processes:
+        process.reserve(ADDRESS)
+    requester = PageRequester(device, transport, iommu.page_requests.service)
+    for _ in range(3):
+        pasid = await old.bind(device, processes[0], minimum=HOST_PASID)
+        storm = Storm()
+        task = cocotb.start_soon(storm.rage(requester, pasid))
+        await transport.pause()
+        await iommu.page_requests.service()
+        await old.unbind(device, GUEST_PASID)
+        storm.over = True
+        await task
+        for _ in range(50):
+            await iommu.page_requests.service()
+            await transport.pause()
+        assert requester.collect() == 0
+        assert await heir.bind(device, processes[1], minimum=HOST_PASID) == pasid
+        await iommu.page_requests.service()
+        assert await processes[1].table.look_up(ADDRESS) is None, "the heir was asked for a page of the old guest"
+        endpoint = Endpoint(device, transport, iommu.pages.memory, requester=requester)
+        await endpoint.write(ADDRESS, b"mine", pasid)
+        assert await processes[1].read(ADDRESS, 4) == b"mine"
+        await processes[1].unmap(ADDRESS)
+        await heir.unbind(device, GUEST_PASID)
+    assert sum(requester.answers.values()) > 10, requester.answers
+    assert await auditor.audit() == []

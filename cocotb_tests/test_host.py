@@ -9,7 +9,7 @@ from nestwalk_sim.rtl.run import run_tests
 
 def test_host_stack_on_the_hardware(seed: int):
     tests = run_tests(PRESETS["DEFAULT"], "cocotb_tests.tb_host", seed=seed)
-    assert len(tests) == 5, tests
+    assert len(tests) == 6, tests
 
 
 def test_host_demo_on_the_hardware(capsys: pytest.CaptureFixture[str]):

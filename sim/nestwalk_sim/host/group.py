@@ -1,7 +1,7 @@
 """Groups of devices and who owns their DMA (S27): the kernel, one user, or nobody, and the same for all of a group."""
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from .device import Device
 from .errors import IommuError, require
@@ -29,8 +29,8 @@ class IommuGroup:
     cache_coherent, isolated_interrupts : bool
         What a user has to be able to rely on.
 
-    ``owner`` is None, `KERNEL`, or the token of a user; ``claims`` counts the user's claims. Hold ``mutex`` while
-    changing what its devices are attached to.
+    ``owner`` is None, `KERNEL`, or the token of a user; ``claims`` counts the user's claims. ``resetting`` while its
+    devices are being reset. Hold ``mutex`` while changing what its devices are attached to.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class IommuGroup:
         self.isolated_interrupts = isolated_interrupts
         self.owner: object = None
         self.claims = 0
+        self.resetting = False
         self.mutex = Mutex(iommu.transport)
 
     async def probe(self) -> None:
@@ -94,6 +95,33 @@ class IommuGroup:
             if self.owner is owner and self.claims:
                 self.claims -= 1
                 self.owner = owner if self.claims else None
+
+    async def reset_prepare(self) -> None:
+        """The devices are about to be reset: they are blocked, and nothing waits for them from now on (R12).
+
+        Raises
+        ------
+        IommuError
+            EBUSY while they are being reset.
+        """
+        async with self.mutex:
+            require(not self.resetting, "the devices are being reset", errno.EBUSY)
+            self.resetting = True
+            for device in self.devices:
+                await self.iommu.expel(device)
+
+    async def reset_done(self) -> None:
+        """The devices have been reset, and find what was attached to them; ENODEV for one that is silent still."""
+        async with self.mutex:
+            for device in self.devices:
+                await self.iommu.readmit(device)
+            self.resetting = False
+
+    def problems(self) -> Iterator[str]:
+        """What an auditor has to say of it (I11): nothing is attached to devices that nobody owns."""
+        for device in self.devices if self.owner is None else ():
+            if self.iommu.state_of(device).entries:
+                yield f"I11: something is attached to {device}, which nobody owns"
 
     async def _attach_default(self) -> None:
         """All devices or none."""

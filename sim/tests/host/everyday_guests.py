@@ -7,6 +7,7 @@ from nestwalk_sim.host.aux_domain import AuxDomain
 from nestwalk_sim.host.device import Device
 from nestwalk_sim.host.domain import PagingDomain
 from nestwalk_sim.host.endpoint import Endpoint
+from nestwalk_sim.host.group import IommuGroup
 from nestwalk_sim.host.guest import READ_WRITE
 from nestwalk_sim.host.ioasid import IoasidSet
 from nestwalk_sim.host.iopf import IopfGroup
@@ -16,7 +17,7 @@ from nestwalk_sim.host.vtd.sva import SvaProcesses, sva_bind_device, sva_unbind_
 from nestwalk_sim.model.page_request import PageRequest
 from sim.tests.host.bringup import Platform
 
-__all__ = ["PRINTER", "SHARED", "pages_on_demand", "shared_parent"]
+__all__ = ["PRINTER", "SHARED", "pages_on_demand", "reset", "shared_parent"]
 
 PAGE = 4096
 HEAP = 0x7F00_1000_0000
@@ -104,6 +105,31 @@ async def pages_on_demand(day: Day) -> None:
     iommu.contexts.devices[PRINTER.source_id] = state
     await sva_unbind_device(processes, handle)
     await mm.exit()
+    await domain.destroy()
+    await day.look()
+
+
+async def reset(day: Day) -> None:
+    """The printer is reset while the host takes a page from it."""
+    iommu = day.platform.iommu
+    group, domain = IommuGroup(iommu, [PRINTER]), await PagingDomain.create(iommu, IoasidSet("printer"))
+    pages = [await iommu.pages.allocate() for _ in range(2)]
+    for number, page in enumerate(pages):
+        await domain.map(HEAP + number * PAGE, page, PAGE, READ_WRITE)
+    await domain.attach(PRINTER)
+    tlb = day.platform.transport.device_tlb(PRINTER.source_id)
+    printer = Endpoint(PRINTER, day.platform.transport, iommu.memory, tlb)
+    for number in range(2):
+        await printer.read(HEAP + number * PAGE, 8)
+    await group.reset_prepare()
+    tlb.silent = True
+    await domain.unmap(HEAP, PAGE)
+    await iommu.work.flush()
+    tlb.reset()
+    await group.reset_done()
+    await printer.read(HEAP + PAGE, 8)
+    await day.look()
+    await domain.detach(PRINTER)
     await domain.destroy()
     await day.look()
 

@@ -164,6 +164,11 @@ def _device_flush_in_the_dark(patch: Patch) -> None:
     patch.setattr(unit.Iommu, "translating", property(lambda iommu: True, lambda iommu, value: None), raising=False)
 
 
+def _reset_without_a_word(patch: Patch) -> None:
+    patch.setattr(unit.Iommu, "expel", nothing)
+    patch.setattr(unit.Iommu, "readmit", nothing)
+
+
 def _no_undo(patch: Patch) -> None:
     class Forgetful(svm.AsyncExitStack):
         async def __aexit__(self, *_exception: object) -> bool:
@@ -260,6 +265,7 @@ BUGS = [
     Bug(31, "no device-TLB flush in caching mode", _no_device_flush_in_caching_mode, "R3", True),
     Bug(32, "new entries not flushed in caching mode", _no_flush_of_new_entries, "R2", True),
     Bug(33, "device-TLB flush while translation is off", _device_flush_in_the_dark, "R14"),
+    Bug(34, "device reset without a word to the unit", _reset_without_a_word, "DmaFault"),
     Bug(35, "failed bind not undone", _no_undo, "I12"),
     Bug(36, "failed replace loses the old domain", _failed_replace_forgets_the_old, "I12"),
     Bug(37, "process dropped with its first user", _process_dropped_with_its_first_user, "DmaFault"),
@@ -268,5 +274,5 @@ BUGS = [
     Bug(41, "cache tag not assigned", _tag_not_assigned, "R7"),
     Bug(42, "tables edited without an invalidation", _tables_edited_without_invalidation, "R7"),
 ]
-"""Rows that the stack can express. Not among them: 10 and 34 (the device's own PRI and reset registers), 40 (a record
+"""Rows that the stack can express. Not among them: 10 (the device's own register for page requests) and 40 (a record
 that Python makes first anyway)."""

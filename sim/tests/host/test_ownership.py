@@ -7,13 +7,58 @@ from itertools import permutations
 
 import pytest
 
+from nestwalk_sim.host.audit import Auditor
 from nestwalk_sim.host.device import Device
 from nestwalk_sim.host.errors import IommuError
 from nestwalk_sim.host.group import IommuGroup
 from nestwalk_sim.host.iommu_domain import IdentityDomain
 from nestwalk_sim.host.vfio import VfioContainerShim
-from sim.tests.host.bench import IOVA, expect_errno
+from sim.tests.host.bench import IOVA, PAGE, expect_errno
 from sim.tests.host.vfio_station import NAME, Station, bound
+
+
+def test_host_reset_keeps_the_device_out():
+    """Section 5, row 34, and R12: while a device is reset nothing waits for it, and attaching is EBUSY; afterwards it
+    finds its mappings as they are by then, and nothing that it had cached before."""
+
+    async def scenario():
+        station = await Station.open(ats=True)
+        file, ioas, page = await bound(station)
+        await file.attach_pt(ioas.id)
+        assert await station.reaches(IOVA, page)
+        tlb = station.transport.device_tlb(station.device.source_id)
+        await station.group.reset_prepare()
+        tlb.silent = True
+        with pytest.raises(IommuError) as refused:
+            await station.group.reset_prepare()
+        assert refused.value.errno == errno.EBUSY
+        await expect_errno(errno.EBUSY, file.attach_pt(ioas.id, 5))
+        await ioas.unmap(IOVA, PAGE)
+        (fresh,) = await station.pages(1)
+        await ioas.map([fresh], IOVA)
+        await expect_errno(errno.ENODEV, station.group.reset_done())
+        tlb.reset()
+        await station.iommu.work.flush()
+        await station.group.reset_done()
+        assert await station.reaches(IOVA, fresh)
+
+    asyncio.run(scenario())
+
+
+def test_host_attachment_without_owner_is_noticed(auditors: list[Auditor]):
+    """I11: what is attached to a device that nobody owns is a complaint."""
+
+    async def scenario():
+        station = await Station.open()
+        auditors[0].also.append(station.group.problems)
+        file, ioas, _ = await bound(station)
+        await file.attach_pt(ioas.id)
+        assert await auditors[0].audit() == []
+        station.group.owner = None
+        assert [problem[:3] for problem in await auditors[0].audit()] == ["I11"]
+        station.group.owner = ioas.context
+
+    asyncio.run(scenario())
 
 
 async def through_group(station: Station) -> int:

@@ -138,6 +138,7 @@ class IommufdDevice(IommufdObject):
 
     async def _hwpt(self, pt_id: int, pasid: int) -> Hwpt:
         """The HWPT itself, or that of an address space: one that is there already, or a new one."""
+        require(not self.group.resetting, f"{self.device} is being reset", errno.EBUSY)
         table = self.context.get(pt_id, IommufdObject)
         if isinstance(table, Ioas):
             require(pasid == RID_PASID, "a PASID needs a HWPT that was made for it")

@@ -165,6 +165,13 @@ class Iommu:
             state.gone = True
             self.work.add(partial(self.contexts.quarantine, state))
 
+    async def expel(self, device: Device) -> None:
+        """Keep a device out while it cannot answer, as it is reset (R12)."""
+        state = self.state_of(device)
+        require(not state.gone, f"{device} is out", errno.EBUSY)
+        state.gone = True
+        await self.contexts.quarantine(state)
+
     async def readmit(self, device: Device) -> None:
         """Let a quarantined device back in after it was reset (R12).
 
