@@ -101,8 +101,8 @@ FAULTS = [
         "an invalidation begins while a fill is on its way",
         ("iotlb_4k", "context_cache"),
         _in_ram,
-        "offered.valid & ~self._flushing & ~self._filling",
-        "offered.valid & ~self._flushing",
+        'scan["due"] & ~self._flushing & ~self._filling',
+        'scan["due"] & ~self._flushing',
     ),
     Fault(
         "an invalidation never clears the first way", IN_RAM, _in_ram, "enable.eq(matched)", "enable.eq(matched & ~1)"

@@ -95,6 +95,8 @@ class Core(wiring.Component):
             translator.root_pointer.eq(registers.root_pointer),
             translator.sharing.eq(registers.sharing),
             registers.counted.eq(translator.events),
+            registers.requested.eq(self.request.valid & self.request.ready),
+            registers.memory_read.eq(self.mem.arvalid & self.mem.arready),
             self.mark.eq(translator.mark),
             drained.eq(translator.drained & ~self.draining),
             queue.drained.eq(drained),

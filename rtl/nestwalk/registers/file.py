@@ -292,9 +292,8 @@ class RegisterFile(wiring.Component):
         interrupting = Cat(configuration.io for configuration in configurations)
         m.d.comb += bank.perfintrsts.pis_set.eq((counters.overflows & interrupting).any())
         events, counted = monitor.events, counters.events
+        m.d.sync += [events.requests.eq(self.requested), events.memory_reads.eq(self.memory_read)]
         m.d.comb += [
-            events.requests.eq(self.requested),
-            events.memory_reads.eq(self.memory_read),
             events.iotlb_lookups.eq(counted.iotlb_lookups),
             events.iotlb_hits.eq(counted.iotlb_4k_hits | counted.iotlb_2m_hits | counted.iotlb_1g_hits),
         ]
