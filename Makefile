@@ -63,8 +63,9 @@ open = $(error make $@ is not built yet; it comes with the issue "$(1)")
 bench: $(STAMP) ## every workload against limit, target and peer
 	@$(BIN)/nestwalk bench --preset $(PRESET) --json build/bench-$(PRESET).json --plots build/bench-$(PRESET)
 
-soak: ## (open) the full counts
-	$(call open,The whole programming model)
+soak: $(STAMP) ## the full counts: random life of 50 000 operations through the RTL
+	@NESTWALK_LIFE_PRESET=$(PRESET) NESTWALK_LIFE_OPERATIONS=50000 NESTWALK_LIFE_GUESTS=4 NESTWALK_LIFE_DEVICES=4 \
+	  NESTWALK_LIFE_PROCESSES=16 $(BIN)/python -m pytest -s cocotb_tests/test_life.py
 
 test-extras: ## (open) what needs iverilog and chromium
 	$(call open,On an FPGA)

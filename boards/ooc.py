@@ -29,9 +29,11 @@ SYNTHESIS = """\
 read_rtlil design.il
 chformal -remove
 delete t:$print
+scratchpad -copy abc9.script.flow3 abc9.script
 synth_ecp5 -nowidelut -top top -json netlist.json
 """
-"""Properties and messages are for simulation and proofs; what is left becomes cells of the ECP5."""
+"""Properties and messages are for simulation and proofs; what is left becomes cells of the ECP5, with that one of ABC's
+scripts which needs the fewest of them."""
 
 MANY_BLOCK_RAMS = 64
 """Around more of them nextpnr's usual placer packs so densely that the router does not find its way; the one that

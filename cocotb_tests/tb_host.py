@@ -10,18 +10,21 @@ import pytest
 
 from nestwalk.config import PRESETS
 from nestwalk_sim.demo.engines import story_in_simulation
-from nestwalk_sim.demo.story import Machine
+from nestwalk_sim.demo.stage import Machine
+from nestwalk_sim.host.device import Device
+from nestwalk_sim.host.endpoint import Endpoint
 from nestwalk_sim.host.errors import IommuError
+from nestwalk_sim.host.page_requester import PageRequester
 from nestwalk_sim.host.vtd import descriptors
 from nestwalk_sim.host.vtd.qi import InvalidationQueue
 from nestwalk_sim.host.vtd.unit import Iommu
 from nestwalk_sim.rtl.transport import BenchTransport
 from nestwalk_sim.rtl.unit import Bench
 from sim.tests.host.bringup import MEMORY
-from sim.tests.host.random_life import live
+from sim.tests.host.random_life import Population, live
 
 CONFIG = PRESETS[os.environ.get("NESTWALK_PRESET", "DEFAULT")]
-STEPS = 300
+STEPS = 600
 
 
 async def reset(dut) -> Bench:
@@ -76,8 +79,14 @@ async def queue_recovers_from_a_refused_descriptor(dut):
 
 
 @cocotb.test()
-async def random_life_of_two_guests(dut):
-    transport = BenchTransport(await reset(dut), MEMORY)
-    rng = random.Random(f"{os.environ['NESTWALK_SEED']} random_life_of_two_guests")
-    counts = await live(cast(Machine, transport), rng, STEPS)
-    assert min(counts.values()) > 5, counts
+async def random_life(dut):
+    population = Population(asking=True, ats=True)
+    transport = cast(Machine, BenchTransport(await reset(dut), population.memory))
+    rng = random.Random(f"{os.environ['NESTWALK_SEED']} random_life")
+
+    def dma(device: Device, iommu: Iommu) -> Endpoint:
+        requester = PageRequester(device, transport, iommu.page_requests.service)
+        return Endpoint(device, transport, iommu.pages.memory, requester=requester)
+
+    counts = await live(transport, rng, STEPS, population, dma)
+    assert min(counts["granted"], counts["blocked"], counts["bound"], counts["faulted in"]) > 3, counts

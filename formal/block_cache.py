@@ -28,7 +28,7 @@ class BlockCacheSpec(CacheSpec):
 
     TASKS = {
         "tags": CacheSpec.TAGS,
-        "prove": Task(Mode.PROVE, 7, "a row is read, compared and written, or looked up, within 6 cycles"),
+        "prove": Task(Mode.PROVE, 8, "a row is read, compared and written, or looked up, within 7 cycles"),
         "progress": Task(
             Mode.PROVE, 20, "the longest wait, of an invalidation of all rows after a reset, and two more"
         ),
@@ -108,6 +108,10 @@ class BlockCacheSpec(CacheSpec):
         spread = dut.format.spread(key, dut._spread_bits)
         asks = (asked["tags"] == Cat(spread, dut.format.hashed(key))) & asked["probed"]
         self.claim(m, "A fill asks for the rows of its key.", implies(asked["fill"], asks))
+        placed = dut._stages[0]
+        waits = [held == row for held, row in zip(placed["rows"], dut._rows_of(m, key), strict=True)]
+        self.claim(m, "A row waits for a fill or for an invalidation.", ~(placed["fill"] & placed["scan"]))
+        self.claim(m, "Those wait for the RAM.", implies(placed["fill"], Cat(waits).all()))
         self.claim(m, "A fill is written as it is offered.", implies(dut._writes_fill, dut._writing & dut._filling))
 
     def held(self, m, entry):
@@ -143,6 +147,12 @@ class BlockCacheSpec(CacheSpec):
                 "The step that reads a row reads it.",
                 implies(covered & dut._asked["scan"] & (begun == step), dut._asked_rows[way] == row),
             )
+            placed = dut._stages[0]
+            self.claim(
+                m,
+                "The step before it waits for its row.",
+                implies(covered & placed["scan"] & (begun == step + 1), placed["rows"][way] == row),
+            )
             self.claim(
                 m,
                 "A row that was read for an invalidation holds nothing that it covers.",
@@ -163,7 +173,7 @@ class ProbedCacheSpec(BlockCacheSpec):
 
     TASKS = {
         "tags": CacheSpec.TAGS,
-        "prove": Task(Mode.PROVE, 7, "a row is read, compared and written, or looked up, within 6 cycles"),
+        "prove": Task(Mode.PROVE, 8, "a row is read, compared and written, or looked up, within 7 cycles"),
         "cover": Task(Mode.COVER, 44, "a reset, two fills, a probe between them and three look-ups"),
     }
 

@@ -49,6 +49,7 @@ class Block:
 
 
 FORMAL = preset("FORMAL")
+WITH_PAGE_REQUESTS = FORMAL.replace(device_tlb=True, page_requests=True, waiting_misses=64)
 
 BLOCKS = {
     "iotlb_4k": Block(BlockCacheSpec, tags=PageTags(FORMAL), shape=FORMAL.iotlb_4k),
@@ -60,7 +61,7 @@ BLOCKS = {
     "nested_tlb": Block(BlockCacheSpec, tags=GuestTags(FORMAL, 0), shape=CacheShape(sets=2, ways=1)),
     "guest_cache": Block(BlockCacheSpec, tags=GuestTags(FORMAL, 9), shape=CacheShape(sets=2, ways=1)),
     "entry_update": Block(EntryUpdateSpec, cfg=FORMAL),
-    "fault_log": Block(FaultLogSpec, cfg=FORMAL.replace(fault_records=2)),
+    "fault_log": Block(FaultLogSpec, cfg=WITH_PAGE_REQUESTS.replace(fault_records=2)),
     "queue_2": Block(QueueSpec, depth=2),
     "queue_2_cleared": Block(QueueSpec, depth=2, cleared=True),
     "queue_4": Block(QueueSpec, depth=4),

@@ -173,6 +173,9 @@ class CacheSpec(Spec):
         self.assume(
             m, "An invalidation stays offered, unchanged, until it is taken.", held_until_taken(m, invalidations)
         )
+        if "pasid_valid" in self.tags.format.key.members:
+            key = self.dut.key
+            self.assume(m, "Who looks up without a PASID gives 0.", key.pasid_valid | (key.pasid == 0))
         comes = fill.valid & ~past(m, fill.valid & ~fill.ready)
         waits = invalidations.valid & past(m, invalidations.valid & ~invalidations.ready)
         stored = Signal(self.tags.format.entry)

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 
-from nestwalk.bus.translation import Access
+from nestwalk.bus.translation import Access, AddressType
 from nestwalk.config import IommuConfig
 from nestwalk.events.fault_log import FaultLog
 from nestwalk.formats.fault import FaultEvent
@@ -55,7 +55,9 @@ class FaultLogSpec(Spec):
             "The overflow is set by a fault that finds the next record in use, and by nothing else.",
             dut.overflow_set == (taken & ~dut.overflow & in_use),
         )
-        self.claim(m, "Pending means that some record is in use.", dut.pending == Cat(*dut._valid).any())
+        some = Cat(*dut._valid).any()
+        self.claim(m, "Pending means that some record was in use a cycle before.", dut.pending == past(m, some))
+        self.claim(m, "No record is seen before the log is pending.", implies(dut.record.f, dut.pending))
         self.claim(m, "The log is in one of its states.", accepting | marking)
         self.claim(m, "The record that is being written is not in use.", implies(marking, ~in_use))
         self.claim(m, "A logged fault is marked in the next cycle.", marking == past(m, logged))
@@ -72,7 +74,7 @@ class FaultLogSpec(Spec):
         self.claim(
             m,
             "The first record is the one that made the log pending.",
-            implies(marked & ~past(m, dut.pending), dut.first == before),
+            implies(marked & ~past(m, some), dut.first == before),
         )
         self._follow(m, logged, marking)
 
@@ -125,13 +127,14 @@ class FaultLogSpec(Spec):
     def _kept(self, fault):
         """What the log must keep of ``fault`` (§1.8), and the field of the recording register that shows it."""
         access, with_pasid = fault.access, fault.pasid_valid
+        page_request = (fault.address_type == AddressType.PAGE_REQUEST) & self._cfg.page_requests
         reads = (access == Access.READ.value) | (access == Access.ZERO_LENGTH_READ.value)
         return {
             "page": ("fi", fault.page[: self.dut._page_bits]),
             "source_id": ("sid", fault.source_id),
-            "t1": ("t1", access != Access.WRITE.value),
-            "t2": ("t2", access == Access.ATOMIC.value),
-            "address_type": ("at", Mux(self._cfg.device_tlb, fault.address_type, 0)),
+            "t1": ("t1", Mux(page_request, 0, access != Access.WRITE.value)),
+            "t2": ("t2", Mux(page_request, 1, access == Access.ATOMIC.value)),
+            "address_type": ("at", Mux(self._cfg.device_tlb & ~page_request, fault.address_type, 0)),
             "pasid_valid": ("pp", with_pasid),
             "pasid": ("pv", Mux(with_pasid, fault.pasid, 0)),
             "privileged": ("priv", fault.privileged & with_pasid),

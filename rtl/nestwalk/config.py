@@ -273,6 +273,7 @@ class IommuConfig:
         implies("page_requests", "scalable_mode")
         implies("virtual_command_pasids", "scalable_mode")
         implies("performance_monitoring", "counters")
+        implies("page_requests", "waiting_misses")
         if not (self.first_stage or self.second_stage):
             raise ValueError("at least one of first_stage and second_stage is needed")
         levels = self.second_stage_levels

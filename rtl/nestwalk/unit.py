@@ -4,6 +4,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .bus.ats import AtsSignature
 from .bus.axi import Axi4LiteSignature, Axi4Signature
 from .config import IommuConfig
 from .core import Core
@@ -25,7 +26,7 @@ class Unit(wiring.Component):
           request │  ^ response, mark
                   v  │ draining
                 ┌────┴─────┐ <── csr
-                │   Core   │ ──> mem
+        ats <─> │   Core   │ ──> mem
                 └──────────┘ ──> irq_…
 
     Parameters
@@ -42,6 +43,8 @@ class Unit(wiring.Component):
         Register file, 12 address and 64 data bits.
     mem : Out(Axi4Signature)
         Tables, queue, status and event messages.
+    ats : Out(AtsSignature)
+        Messages from and to devices.
     irq_fault, irq_invalidation, irq_page_request : Out(1)
         Level-sensitive, high while the condition is set and unmasked.
     """
@@ -57,6 +60,7 @@ class Unit(wiring.Component):
                 "out": Out(out),
                 "csr": In(Axi4LiteSignature(address_width=ADDRESS_BITS, data_width=64)),
                 "mem": Out(Axi4Signature(address_width=cfg.haw, data_width=cfg.mem_data_width, id_width=cfg.id_width)),
+                "ats": Out(AtsSignature(cfg)),
                 "irq_fault": Out(1),
                 "irq_invalidation": Out(1),
                 "irq_page_request": Out(1),
@@ -73,6 +77,7 @@ class Unit(wiring.Component):
         wiring.connect(m, core.response, front_end.response)
         wiring.connect(m, wiring.flipped(self.csr), core.csr)
         wiring.connect(m, core.mem, wiring.flipped(self.mem))
+        wiring.connect(m, core.ats, wiring.flipped(self.ats))
         m.d.comb += [
             front_end.mark.eq(core.mark),
             core.draining.eq(~front_end.drained),

@@ -23,6 +23,8 @@ class BypassQueue(wiring.Component):
         Shape of an item.
     depth : int
         Items that can wait.
+    refuses : bool
+        As of a `Queue`.
 
     Attributes
     ----------
@@ -32,8 +34,9 @@ class BypassQueue(wiring.Component):
         Items that wait.
     """
 
-    def __init__(self, shape, depth: int):
+    def __init__(self, shape, depth: int, *, refuses: bool = True):
         self.depth = depth
+        self._refuses = refuses
         self._shape = shape
         super().__init__(
             {"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "level": Out(range(depth + 1))}
@@ -41,7 +44,7 @@ class BypassQueue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.waiting = waiting = Queue(self._shape, self.depth)
+        m.submodules.waiting = waiting = Queue(self._shape, self.depth, refuses=self._refuses)
         passes = Signal()
         stored = waiting.o.payload
         m.d.comb += [

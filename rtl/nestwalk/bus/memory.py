@@ -40,7 +40,7 @@ class MemoryIds:
     queue : int
         Descriptor fetches and status writes.
     event : int
-        Interrupt messages.
+        Interrupt messages and page requests.
     """
 
     def __init__(self, cfg: IommuConfig):

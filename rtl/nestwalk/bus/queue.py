@@ -1,6 +1,6 @@
 """A first-in first-out queue of stream items that keeps their shape."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import C, Module, Mux, Signal, Value
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -32,6 +32,8 @@ class Queue(wiring.Component):
         Number of items, at least 1.
     registered : bool
         The payload comes from a register, though there are more than 2 items.
+    refuses : bool
+        Without it whoever puts items knows that there is room: ``i.ready`` is always 1.
     cleared : bool
         The payload is 0 while the queue is empty. Not for more than 2 items.
 
@@ -47,13 +49,13 @@ class Queue(wiring.Component):
         When ``depth`` is less than 1, or more than 2 with ``cleared``.
     """
 
-    def __init__(self, shape, depth: int, *, cleared: bool = False, registered: bool = False):
+    def __init__(self, shape, depth: int, *, refuses: bool = True, cleared: bool = False, registered: bool = False):
         if depth < 1:
             raise ValueError(f"a queue holds at least 1 item, not {depth}")
         if cleared and depth > 2:
             raise ValueError(f"a queue that is cleared holds at most 2 items, not {depth}")
         self.depth = depth
-        self._cleared, self._registered = cleared, registered
+        self._refuses, self._cleared, self._registered = refuses, cleared, registered
         self._shape = shape
         super().__init__(
             {"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "level": Out(range(depth + 1))}
@@ -63,7 +65,9 @@ class Queue(wiring.Component):
         m = Module()
         put = Signal()
         take = Signal()
-        room = Signal(init=1)
+        # Of two registers it also says which one is the next.
+        knows_room = self._refuses or self.depth == 2
+        room = Signal(init=1) if knows_room else C(1)
         m.d.comb += [
             self.i.ready.eq(room),
             put.eq(self.i.valid & room),
@@ -71,10 +75,9 @@ class Queue(wiring.Component):
         ]
         with m.If(put ^ take):
             m.d.sync += self.level.eq(stepped(self.level, put))
-        m.d.sync += [
-            self.o.valid.eq(put | (self.o.valid & ~(take & (self.level == 1)))),
-            room.eq(take | (room & ~(put & (self.level == self.depth - 1)))),
-        ]
+        m.d.sync += self.o.valid.eq(put | (self.o.valid & ~(take & (self.level == 1))))
+        if knows_room:
+            m.d.sync += room.eq(take | (room & ~(put & (self.level == self.depth - 1))))
         if self.depth > 2:
             self._store(m, put=put, take=take)
         else:

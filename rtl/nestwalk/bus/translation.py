@@ -1,11 +1,22 @@
 """The core port: translation requests in, translation responses out, tagged and answered in any order."""
 
+from amaranth.hdl import C, Value
 from amaranth.lib import data, enum
 
 from ..config import IommuConfig
 from ..formats.fault import FaultReason
+from ..formats.pasid import TranslationMode
 
-__all__ = ["Access", "AddressType", "PageSize", "RootPointer", "TranslationRequest", "TranslationResponse"]
+__all__ = [
+    "Access",
+    "AddressType",
+    "PageSize",
+    "PageVerdict",
+    "RootPointer",
+    "TranslationRequest",
+    "TranslationResponse",
+    "is_page_request",
+]
 
 
 class Access(enum.Enum, shape=2):
@@ -18,11 +29,13 @@ class Access(enum.Enum, shape=2):
 
 
 class AddressType(enum.Enum, shape=2):
-    """The AT field of a PCIe request (§3.1, §10)."""
+    """The AT field of a PCIe request (§3.1, §10), and a value that PCIe has reserved."""
 
     UNTRANSLATED = 0
     TRANSLATION_REQUEST = 1
     TRANSLATED = 2
+    PAGE_REQUEST = 3
+    """The unit's own: a page request on its way through the tables (§7.1), which gets a `PageVerdict` for an answer."""
 
 
 class PageSize(enum.Enum, shape=2):
@@ -75,6 +88,22 @@ class TranslationResponse(data.StructLayout):
                 "page_size": PageSize,
             }
         )
+
+
+def is_page_request(cfg: IommuConfig, request: data.View) -> Value:
+    """Whether a `TranslationRequest` is the unit's own for a page request: 1 bit, constant 0 where there are none."""
+    return request.address_type == AddressType.PAGE_REQUEST if cfg.page_requests else C(0)
+
+
+class PageVerdict(data.StructLayout):
+    """What the tables say to a page request (§7.1, step 1).
+
+    ``accepted``, or else its fault is on the way to the log; ``domain_id``, ``pasid`` (RID_PASID for one without) and
+    ``mode`` are those of its address space where it is accepted.
+    """
+
+    def __init__(self, cfg: IommuConfig):
+        super().__init__({"accepted": 1, "domain_id": cfg.domain_bits, "pasid": 20, "mode": TranslationMode})
 
 
 class RootPointer(data.StructLayout):

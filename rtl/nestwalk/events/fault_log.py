@@ -12,6 +12,9 @@ __all__ = ["FaultLog"]
 READ, WRITE, ATOMIC, ZERO_LENGTH_READ = range(4)
 """The access of a `FaultEvent`."""
 
+PAGE_REQUEST = 3
+"""The address type of one. It is no AT of PCIe: messages have none, and the record says 0, untranslated."""
+
 
 class _Stored(data.StructLayout):
     """What one record keeps: all of the recording register but F, without the address bits that are always 0."""
@@ -55,7 +58,7 @@ class FaultLog(wiring.Component):
     overflow, overflow_set : In(1), Out(1)
         FSTS.PFO, and the pulse that sets it from the next cycle on.
     pending : Out(1)
-        FSTS.PPF: some record has its F bit set.
+        FSTS.PPF, a cycle later: some record has its F bit set.
     first : Out(8)
         FSTS.FRI: index of the record that made ``pending`` rise.
     rewind : In(1)
@@ -95,10 +98,10 @@ class FaultLog(wiring.Component):
         self._current = current = Signal(range(max(records, 2)))
         fault = self.faults.payload
 
-        m.d.comb += [
-            self.pending.eq(Cat(valid).any()),
-            self._fill(stored, fault),
-        ]
+        any_valid, shown_valid = Signal(), Signal()
+        m.d.comb += [any_valid.eq(Cat(valid).any()), self._fill(stored, fault)]
+        # Both a cycle later, so that no record is seen before the event.
+        m.d.sync += [self.pending.eq(any_valid), shown_valid.eq(valid[self.index])]
         with m.If(self.clear):
             m.d.sync += valid[self.index].eq(0)
         with m.FSM() as self._states:
@@ -117,10 +120,10 @@ class FaultLog(wiring.Component):
                     valid[current].eq(1),
                     current.eq(Mux(self.rewind | (current == records - 1), 0, current + 1)),
                 ]
-                with m.If(~self.pending):
+                with m.If(~any_valid):
                     m.d.sync += self.first.eq(current)
                 m.next = "ACCEPT"
-        m.d.comb += self._show(shown, valid[self.index])
+        m.d.comb += self._show(shown, shown_valid)
         if records == 1:
             with m.If(write):
                 m.d.sync += shown.eq(stored)
@@ -140,12 +143,13 @@ class FaultLog(wiring.Component):
     def _fill(self, stored, fault):
         """What is kept of ``fault``; fields of features that are not announced stay 0."""
         pasid_valid = fault.pasid_valid & self._cfg.scalable_mode
+        page_request = (fault.address_type == PAGE_REQUEST) & self._cfg.page_requests
         return [
             stored.page.eq(fault.page),
             stored.source_id.eq(fault.source_id),
-            stored.t1.eq(fault.access != WRITE),
-            stored.t2.eq(fault.access == ATOMIC),
-            stored.address_type.eq(Mux(self._cfg.device_tlb, fault.address_type, 0)),
+            stored.t1.eq((fault.access != WRITE) & ~page_request),
+            stored.t2.eq((fault.access == ATOMIC) | page_request),
+            stored.address_type.eq(Mux(self._cfg.device_tlb & ~page_request, fault.address_type, 0)),
             stored.pasid_valid.eq(pasid_valid),
             stored.pasid.eq(Mux(pasid_valid, fault.pasid, 0)),
             stored.privileged.eq(fault.privileged & pasid_valid),

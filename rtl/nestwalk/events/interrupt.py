@@ -1,9 +1,10 @@
 """Event messages: the interrupts that tell software about faults and completed waits (§1.8.2, §1.9)."""
 
-from amaranth.hdl import C, Cat, Module, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import C, Cat, Module, Signal, Value
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, Signature
 
+from ..bus.arbiter import lowest, selected
 from ..bus.memory import WRITE_BITS, MemoryIds, MemoryWriteSignature
 from ..config import IommuConfig
 
@@ -64,7 +65,10 @@ class EventMessages(wiring.Component):
     -------
     events : array of ``count`` `EventSignature`, in
     write : `MemoryWriteSignature`, out
-        Messages, one at a time; whether a message arrived makes no difference.
+        Messages, one at a time; whether a message arrived makes no difference. With ``cfg.page_requests`` the request
+        is all zeros while there is none.
+    claimed, idle : In(1), Out(1)
+        No message begins, and none is on its way.
     busy : Out(1)
         A message is due or on its way. High from the cycle in which the condition rises (IM=0) until the message's
         write is acknowledged, so that register reads that wait for it cannot overtake the message.
@@ -76,6 +80,8 @@ class EventMessages(wiring.Component):
             {
                 "events": In(EventSignature()).array(count),
                 "write": Out(MemoryWriteSignature(cfg)),
+                "claimed": In(1),
+                "idle": Out(1),
                 "busy": Out(1),
             }
         )
@@ -89,20 +95,12 @@ class EventMessages(wiring.Component):
         unmasked = ~Cat(event.mask for event in self.events)
         m.d.comb += self.busy.eq((rises & unmasked).any() | due.any() | sending)
 
-        message = self.write.request.payload
         with m.FSM() as fsm:
-            m.d.comb += sending.eq(~fsm.ongoing("IDLE"))
+            m.d.comb += [self.idle.eq(fsm.ongoing("IDLE")), sending.eq(~self.idle)]
             with m.State("IDLE"):
-                for number, event in reversed(list(enumerate(self.events))):
-                    with m.If(due[number]):
-                        m.d.comb += taken.eq(1 << number)
-                        m.d.sync += [
-                            message.id.eq(MemoryIds(self._cfg).event),
-                            message.address.eq(event.address),
-                            message.size.eq(DWORD),
-                            message.data.eq(Cat(event.data, C(0, 16)).replicate(WRITE_BITS // 32)),
-                        ]
-                with m.If(due.any()):
+                with m.If(~self.claimed):
+                    m.d.comb += taken.eq(lowest(due))
+                with m.If(taken.any()):
                     m.next = "SEND"
             with m.State("SEND"):
                 m.d.comb += self.write.request.valid.eq(1)
@@ -111,7 +109,27 @@ class EventMessages(wiring.Component):
             with m.State("WAIT"):
                 with m.If(self.write.done.valid):
                     m.next = "IDLE"
+        self._keep_message(m, taken)
         return m
+
+    def _keep_message(self, m: Module, taken):
+        """The message of the kind that is ``taken``, until it has been written."""
+        request = self.write.request
+        message = Signal(data.StructLayout({"address": len(request.p.address), "data": 16}))
+        with m.If(taken.any()):
+            m.d.sync += [
+                message.address.eq(selected(taken, (event.address for event in self.events))),
+                message.data.eq(selected(taken, (event.data for event in self.events))),
+            ]
+        if self._cfg.page_requests:
+            with m.If(request.valid & request.ready):
+                m.d.sync += Value.cast(message).eq(0)
+        with m.If(request.valid):
+            m.d.comb += [request.p.id.eq(MemoryIds(self._cfg).event), request.p.size.eq(DWORD)]
+        m.d.comb += [
+            request.p.address.eq(message.address),
+            request.p.data.eq(Cat(message.data, C(0, 16)).replicate(WRITE_BITS // 32)),
+        ]
 
     def _pending(self, m: Module, event, taken):
         """IP of one kind of event; returns the rise of its condition from no status at all."""

@@ -149,8 +149,8 @@ def is_qualified(reason) -> Value:
 class FaultEvent(data.Struct):
     """A fault on its way to the log, already past the FPD check.
 
-    ``access`` is encoded as `nestwalk.bus.translation.Access`, ``address_type`` as ``AddressType`` there; ``page`` is
-    address[63:12].
+    ``access`` is encoded as `nestwalk.bus.translation.Access`, ``address_type`` as ``AddressType`` there, page requests
+    included; ``page`` is address[63:12].
     """
 
     source_id: 16

@@ -32,7 +32,7 @@ class BlockedReads(wiring.Component):
 
     ::
 
-        read --> Queue --> WAIT -> ASK -> LOOK -> JUDGE --not busy--> ANSWER --last beat--> GONE --gone--> WAIT
+        read --> Queue --> WAIT -> ASK -> LOOK -> JUDGE --not busy--> ANSWER --last beat--> GONE --freed--> WAIT
                             ^                       |
                             `-------- PAUSE <-------'  busy
 
@@ -52,8 +52,10 @@ class BlockedReads(wiring.Component):
     ask, busy : Out(1), In(1)
         Asks, for one cycle in at most `PAUSE`, whether reads of its id are outstanding; answered two cycles later.
     beat : Out(stream of ReadBeat)
-    answered, gone : Out(1), In(1)
-        The last beat has been taken; acknowledged by ``gone``.
+    gone : Out(1)
+        Pulse: the last beat has been taken.
+    frees, freed : Out(1), In(1)
+        From the next cycle on: its number is given back, and taken.
     left : Out(Leave)
         The read is gone.
     """
@@ -67,8 +69,9 @@ class BlockedReads(wiring.Component):
                 "ask": Out(1),
                 "busy": In(1),
                 "beat": Out(stream.Signature(ReadBeat(cfg))),
-                "answered": Out(1),
-                "gone": In(1),
+                "gone": Out(1),
+                "frees": Out(1),
+                "freed": In(1),
                 "left": Out(Leave),
             }
         )
@@ -87,8 +90,9 @@ class BlockedReads(wiring.Component):
             beat.last.eq(sent == self.next["len"]),
             self.left.valid.eq(self.gone),
             self.left.generation.eq(self.next.generation),
-            waiting.o.ready.eq(self.gone),
+            waiting.o.ready.eq(self.frees & self.freed),
         ]
+        m.d.sync += [self.gone.eq(0), self.frees.eq((self.frees & ~self.freed) | self.gone)]
         with m.FSM():
             with m.State("WAIT"):
                 m.d.sync += sent.eq(0)
@@ -112,9 +116,9 @@ class BlockedReads(wiring.Component):
                 with m.If(self.beat.ready):
                     m.d.sync += sent.eq(sent + 1)
                     with m.If(beat.last):
+                        m.d.sync += self.gone.eq(1)
                         m.next = "GONE"
             with m.State("GONE"):
-                m.d.comb += self.answered.eq(1)
-                with m.If(self.gone):
+                with m.If(self.frees & self.freed):
                     m.next = "WAIT"
         return m

@@ -9,10 +9,10 @@ from ..config import IommuConfig
 from .signature import index_shape
 from .table import Table
 
-__all__ = ["ReadOrder"]
+__all__ = ["ReadOrder", "ReadyRead"]
 
 
-class _Ready(data.StructLayout):
+class ReadyRead(data.StructLayout):
     """A read that can go, or be answered if it is blocked."""
 
     def __init__(self, cfg: IommuConfig):
@@ -43,13 +43,13 @@ class ReadOrder(wiring.Component):
     Attributes
     ----------
     enter, enter_index, enter_id : In
-        A read was accepted. Its translation arrives two cycles later at the earliest.
+        A read was accepted. Its translation arrives three cycles later at the earliest.
     arrived, arrived_index, arrived_blocked : In
         Its translation is there.
     offer, offer_index, offer_blocked, take : Out, Out, Out, In
         A read whose turn it is; the offer may change as long as it is not taken.
-    answered, answered_index, gone : In
-        A blocked read has been answered, and goes. Nothing is offered while ``answered``.
+    gone, gone_index : In
+        A blocked read has been answered, and goes. Nothing is offered then.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -67,18 +67,17 @@ class ReadOrder(wiring.Component):
                 "offer_index": Out(index),
                 "offer_blocked": Out(1),
                 "take": In(1),
-                "answered": In(1),
-                "answered_index": In(index),
                 "gone": In(1),
+                "gone_index": In(index),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         index, count = index_shape(self._cfg), self._cfg.dma_translations
-        ready = _Ready(self._cfg)
-        m.submodules.in_turn = in_turn = Queue(ready, count, registered=True)
-        m.submodules.woken = woken = Queue(ready, count, registered=True)
+        ready = ReadyRead(self._cfg)
+        m.submodules.in_turn = in_turn = Queue(ready, count, registered=True, refuses=False)
+        m.submodules.woken = woken = Queue(ready, count, registered=True, refuses=False)
         m.submodules.blocked = blocked = Table(self._cfg, 1)
         m.submodules.followers = followers = Table(self._cfg, index, readers=2)
         m.submodules.before = before = Table(self._cfg, index)
@@ -87,10 +86,10 @@ class ReadOrder(wiring.Component):
         heads, goes, wakes = [Signal(index, name=f"head_{n}") for n in range(2)], Signal(2), Signal(2)
         from_woken, prefer_woken = Signal(), Signal()
         m.d.comb += [
-            heads[0].eq(Mux(self.answered, self.answered_index, in_turn.o.payload.index)),
+            heads[0].eq(Mux(self.gone, self.gone_index, in_turn.o.payload.index)),
             heads[1].eq(woken.o.payload.index),
             from_woken.eq(woken.o.valid & (prefer_woken | ~in_turn.o.valid)),
-            self.offer.eq((woken.o.valid | in_turn.o.valid) & ~self.answered),
+            self.offer.eq((woken.o.valid | in_turn.o.valid) & ~self.gone),
             self.offer_index.eq(Mux(from_woken, heads[1], in_turn.o.payload.index)),
             self.offer_blocked.eq(Mux(from_woken, woken.o.payload.blocked, in_turn.o.payload.blocked)),
             goes[0].eq(self.gone | (self.take & ~from_woken & ~in_turn.o.payload.blocked)),
@@ -102,13 +101,14 @@ class ReadOrder(wiring.Component):
         with m.If(self.take):
             m.d.sync += prefer_woken.eq(~from_woken)
         went = Signal(count)  # in the last cycle
-        m.d.sync += went.eq(Mux(goes[1], one_hot(heads[1], count), one_hot(heads[0], count)) & replicate(goes, count))
+        going_index = Mux(from_woken & ~self.gone, heads[1], heads[0])
+        m.d.sync += went.eq(one_hot(going_index, count) & replicate(goes, count))
 
         last, turn, waits = Signal(count), Signal(count), Signal(count)
-        entering, has_turn = self._enter(m, last, went, heads, goes, followers, before)
+        entering, begins = self._enter(m, last, went, followers, before)
 
         # Who goes wakes its follower, or gives it the turn.
-        second, follower, calls = from_woken & ~self.answered, Signal(index), Signal(2)
+        second, follower, calls = from_woken & ~self.gone, Signal(index), Signal(2)
         m.d.comb += [
             wakes.eq(Cat(goes[n] & ~last.bit_select(head, 1) for n, head in enumerate(heads))),
             calls.eq(Cat(waits.bit_select(head, 1) for head in heads) & wakes),
@@ -134,24 +134,25 @@ class ReadOrder(wiring.Component):
         given = one_hot(follower, count) & replicate(wakes, count)
         m.d.sync += [
             waits.eq((waits | aside) & ~entering),
-            turn.eq((turn | given) & ~entering | (entering & replicate(has_turn, count))),
+            turn.eq((turn & ~entering) | given | begins),
         ]
         return m
 
-    def _enter(self, m: Module, last, went, heads, goes, followers: Table, before: Table):
+    def _enter(self, m: Module, last, went, followers: Table, before: Table):
         """Append the read that was accepted to the list of its id.
 
-        Returns the read, one-hot, and whether it has its turn because none is before it.
+        Returns the read, one-hot, and one cycle later the same if it has its turn because none is before it.
         """
         index, count = index_shape(self._cfg), self._cfg.dma_translations
         ids = [Signal(self._cfg.id_width, name=f"id_{n}") for n in range(count)]
         valid, new, new_id = Signal(), Signal(index), Signal(self._cfg.id_width)
         m.d.sync += [valid.eq(self.enter), new.eq(self.enter_index), new_id.eq(self.enter_id)]
         entering = Signal(count)
+        id_is_same = Signal(count, reset_less=True)
         same, same_index = Signal(count), Signal(index)  # the last one of the same id
         m.d.comb += [
             entering.eq(one_hot(new, count) & replicate(valid, count)),
-            same.eq(Cat(user_id == new_id for user_id in ids) & last & ~went),
+            same.eq(id_is_same & last & ~went),
             followers.write.eq(valid & same.any()),
             followers.write_index.eq(same_index),
             followers.value.eq(new),
@@ -162,14 +163,16 @@ class ReadOrder(wiring.Component):
         for bit in range(len(same_index)):
             m.d.comb += same_index[bit].eq(Cat(same[n] for n in range(count) if n >> bit & 1).any())
         for n in range(count):
+            m.d.sync += id_is_same[n].eq(Mux(entering[n], new_id, ids[n]) == self.enter_id)
             with m.If(entering[n]):
                 m.d.sync += ids[n].eq(new_id)
         m.d.sync += last.eq((last & ~went & ~(same & replicate(valid, count))) | entering)
 
-        has_turn = Signal()
-        goes_now = Cat(go & (head == same_index) for go, head in zip(goes, heads, strict=True)).any()
-        m.d.comb += has_turn.eq(~same.any() | goes_now)
-        return entering, has_turn
+        # Whether the one before went in the same cycle is known one cycle later.
+        entered, first, after = Signal(count), Signal(), Signal(index)
+        m.d.sync += [entered.eq(entering), first.eq(~same.any()), after.eq(same_index)]
+        has_turn = first | went.bit_select(after, 1)
+        return entering, entered & has_turn.replicate(count)
 
 
 def one_hot(index, count: int) -> Value:

@@ -94,7 +94,8 @@ class Outstanding(wiring.Component):
                 m.d.sync += [ids[n].eq(self.enter_id), generation[n].eq(self.enter_generation)]
         m.d.comb += [
             self.busy.eq((answered_entries & valid).any()),
-            self.full.eq(valid.all()),
             self.empty.eq(~valid.any()),
         ]
+        # A register: what leaves now makes room one cycle later.
+        m.d.sync += self.full.eq((valid | free).all())
         return m

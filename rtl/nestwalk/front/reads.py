@@ -4,11 +4,12 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..bus.bypass_queue import BypassQueue
 from ..bus.generations import Leave
 from ..bus.queue import Queue
 from ..config import IommuConfig
 from .blocked import BlockedReads
-from .order import ReadOrder
+from .order import ReadOrder, ReadyRead
 from .outstanding import Outstanding
 from .signature import Burst, OutBurst, ReadBeat, Translation, index_shape
 from .table import Table
@@ -23,13 +24,13 @@ class Reads(wiring.Component):
 
         accept -------> bursts, by number ----------------------+
         translation --> addresses, by number -------------------+--> out_burst (AR of out)
-             `--------> ReadOrder --offer--> [chosen] --granted-'         |
+             `--------> ReadOrder --offer--> Queue ---granted-'         |
                             ^ gone               `--blocked               `-> Outstanding --> left
                             `----------------- BlockedReads                       ^
         beat (R of dma) <-- Queue <-- alternating --'---------------- out_beat (R of out)
 
     Reads of one id go out and are answered in the order in which they came, those of different ids as their
-    translations come. ``out_burst`` follows ``translation`` by two cycles and ``beat`` follows ``out_beat`` by one.
+    translations come. ``out_burst`` follows ``translation`` by one cycle and ``beat`` follows ``out_beat`` by one.
     The data of a blocked read are zeros, so that nobody sees what belongs to others.
 
     Parameters
@@ -94,44 +95,39 @@ class Reads(wiring.Component):
         ]
 
         # The read that goes out, or is answered here.
-        chosen, chosen_index, chosen_blocked = Signal(), Signal(index_shape(cfg)), Signal()
-        burst = bursts.word[0]
-        sent, dealt_with = Signal(), Signal()
+        m.submodules.queue = queue = BypassQueue(ReadyRead(cfg), 2)
+        chosen, burst, sent = queue.o.payload, bursts.word[0], Signal()
         m.d.comb += [
-            bursts.index[0].eq(chosen_index),
-            addresses.index[0].eq(chosen_index),
-            self.out_burst.valid.eq(chosen & ~chosen_blocked & ~outstanding.full),
+            bursts.index[0].eq(chosen.index),
+            addresses.index[0].eq(chosen.index),
+            self.out_burst.valid.eq(queue.o.valid & ~chosen.blocked & ~outstanding.full),
             self.out_burst.payload.eq(OutBurst(cfg).made_of(burst, addresses.word[0])),
             sent.eq(self.out_burst.valid & self.out_burst.ready),
-            dealt_with.eq(sent | chosen_blocked),
+            queue.o.ready.eq(sent | chosen.blocked),
             outstanding.enter.eq(sent),
             outstanding.enter_id.eq(burst["id"]),
             outstanding.enter_generation.eq(burst.generation),
             outstanding.current.eq(self.current),
-            order.take.eq(order.offer & (~chosen | dealt_with)),
+            queue.i.valid.eq(order.offer),
+            queue.i.payload.index.eq(order.offer_index),
+            queue.i.payload.blocked.eq(order.offer_blocked),
+            order.take.eq(order.offer & queue.i.ready),
         ]
-        with m.If(~chosen | dealt_with):
-            m.d.sync += [
-                chosen.eq(order.offer),
-                chosen_index.eq(order.offer_index),
-                chosen_blocked.eq(order.offer_blocked),
-            ]
 
         m.d.comb += [
-            blocked.read.valid.eq(chosen & chosen_blocked),
-            blocked.read.payload.index.eq(chosen_index),
+            blocked.read.valid.eq(queue.o.valid & chosen.blocked),
+            blocked.read.payload.index.eq(chosen.index),
             blocked.read.payload.id.eq(burst["id"]),
             blocked.read.payload.len.eq(burst["len"]),
             blocked.read.payload.generation.eq(burst.generation),
             outstanding.ask.eq(blocked.ask),
             outstanding.ask_id.eq(blocked.next["id"]),
             blocked.busy.eq(outstanding.busy),
-            order.answered.eq(blocked.answered),
-            order.answered_index.eq(blocked.next.index),
-            blocked.gone.eq(blocked.answered & ~sent),  # one number is returned at a time
             order.gone.eq(blocked.gone),
+            order.gone_index.eq(blocked.next.index),
+            blocked.freed.eq(~sent),  # one number is returned at a time
         ]
-        self._number(m, sent | blocked.gone, Mux(sent, chosen_index, blocked.next.index))
+        self._number(m, sent | blocked.frees, Mux(sent, chosen.index, blocked.next.index))
         self._answer(m, blocked, outstanding)
         return m
 

@@ -1,6 +1,6 @@
 """Writes of the ``dma`` port, from the acceptance of their address to their response."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,8 +22,8 @@ class Writes(wiring.Component):
 
         accept -------> bursts, a ring ---------+
         translation --> addresses --------------+---------> out_burst (AW of out)
-             `--------> arrived? --> [chosen] --+-granted--'     `-> Outstanding --> left
-                                      `--blocked-----+
+             `--------> oldest arrived? --------+-granted--'     `-> Outstanding --> left
+                                  `--blocked---------+
         beat (W of dma) --> Queue --+-- granted -----|----> out_beat (W of out)
                                     `-- of a blocked write: dropped
         answer (B of dma) <-- Queue <-- error -------+----- out_answer (B of out)
@@ -32,7 +32,7 @@ class Writes(wiring.Component):
 
     The order is that of the data on W, which only a buffer for whole bursts could change: a write waits for the
     translations of those before it. A blocked write is answered when all earlier writes have been, and later ones wait
-    for that. ``out_burst`` follows ``translation`` by two cycles; data and responses are passed with one cycle's delay.
+    for that. ``out_burst`` follows ``translation`` by one cycle; data and responses are passed with one cycle's delay.
 
     Parameters
     ----------
@@ -83,20 +83,19 @@ class Writes(wiring.Component):
         m.submodules.bursts = bursts = Table(cfg, Burst(cfg))
         m.submodules.addresses = addresses = Table(cfg, cfg.haw)
         m.submodules.outstanding = outstanding = Outstanding(cfg)
-        # The write that goes out, or is answered here.
-        chosen, chosen_index, chosen_blocked = Signal(), Signal(index_shape(cfg)), Signal()
-        next_chosen, dealt_with, sent, answered = Signal(), Signal(), Signal(), Signal()
+        dealt_with, sent, answered, granted = Signal(), Signal(), Signal(), Signal()
+        oldest, arrived, is_blocked = self._accept(m, dealt_with)
         burst = bursts.word[0]
         m.d.comb += [
             bursts.write.eq(self.accept),
             bursts.write_index.eq(self.index),
             bursts.value.eq(self.burst),
-            bursts.index[0].eq(chosen_index),
+            bursts.index[0].eq(oldest),
             addresses.write.eq(self.translation.valid),
             addresses.write_index.eq(self.translation.index),
             addresses.value.eq(self.translation.address),
-            addresses.index[0].eq(chosen_index),
-            self.out_burst.valid.eq(chosen & ~chosen_blocked & ~outstanding.full),
+            addresses.index[0].eq(oldest),
+            self.out_burst.valid.eq(arrived & ~is_blocked & ~outstanding.full),
             self.out_burst.payload.eq(OutBurst(cfg).made_of(burst, addresses.word[0])),
             sent.eq(self.out_burst.valid & self.out_burst.ready),
             dealt_with.eq(sent | answered),
@@ -110,38 +109,51 @@ class Writes(wiring.Component):
             self.left[1].valid.eq(answered),
             self.left[1].generation.eq(burst.generation),
         ]
-        head, arrived, blocked = self._accept(m, next_chosen, dealt_with)
-        with m.If(~chosen | dealt_with):
-            m.d.comb += next_chosen.eq(arrived)
-            m.d.sync += [chosen.eq(arrived), chosen_index.eq(head), chosen_blocked.eq(blocked)]
-        self._pass(m, granted=next_chosen & ~blocked)
-        self._answer_blocked(m, chosen & chosen_blocked & outstanding.empty, burst["id"], answered)
+        # Its data are granted once, whenever it goes itself.
+        m.d.sync += granted.eq(arrived & ~dealt_with)
+        self._pass(m, granted=arrived & ~is_blocked & ~granted)
+        self._answer_blocked(m, arrived & is_blocked & outstanding.empty, burst["id"], answered)
         return m
 
-    def _accept(self, m: Module, next_chosen: Signal, dealt_with: Signal):
-        """A ring of places, and what is known of the next write to be chosen: place, translated, blocked."""
-        cfg, count = self._cfg, self._cfg.dma_translations
-        m.submodules.blocked = blocked = Table(cfg, 1)
-        head, arrived = Signal(index_shape(cfg)), Signal(count)
+    def _accept(self, m: Module, dealt_with: Signal):
+        """A ring of places; returns the oldest write's, and whether that is translated, and blocked."""
+        cfg, count, translation = self._cfg, self._cfg.dma_translations, self.translation
+        m.submodules.blocked = blocked = Table(cfg, 1, readers=2)
+        oldest, arrived = Signal(index_shape(cfg)), Signal(count)
+        second = Signal.like(oldest)
         used = Signal(range(count + 1))
         m.d.sync += used.eq(used + self.accept - dealt_with)
         m.d.comb += [
             self.room.eq(used != count),
-            blocked.write.eq(self.translation.valid),
-            blocked.write_index.eq(self.translation.index),
-            blocked.value.eq(~self.translation.granted),
-            blocked.index[0].eq(head),
+            second.eq(oldest + 1),
+            blocked.write.eq(translation.valid),
+            blocked.write_index.eq(translation.index),
+            blocked.value.eq(~translation.granted),
+        ]
+        # What is true of either is known before it is known whether the oldest one goes.
+        there, is_blocked = Signal(2), Signal(2)
+        for n, place in enumerate((oldest, second)):
+            now = translation.valid & (translation.index == place)
+            m.d.comb += [
+                blocked.index[n].eq(place),
+                there[n].eq(arrived.bit_select(place, 1) | now),
+                is_blocked[n].eq(Mux(now, ~translation.granted, blocked.word[n])),
+            ]
+        offers, offers_blocked = Signal(), Signal()
+        m.d.sync += [
+            offers.eq(Mux(dealt_with, there[1], there[0])),
+            offers_blocked.eq(Mux(dealt_with, is_blocked[1], is_blocked[0])),
         ]
         with m.If(self.accept):
             m.d.sync += self.index.eq(self.index + 1)
-        with m.If(next_chosen):
-            m.d.sync += head.eq(head + 1)
+        with m.If(dealt_with):
+            m.d.sync += oldest.eq(second)
         for n in range(count):
             with m.If(self.translation.valid & (self.translation.index == n)):
                 m.d.sync += arrived[n].eq(1)
-            with m.Elif(next_chosen & (head == n)):
+            with m.Elif(dealt_with & (oldest == n)):
                 m.d.sync += arrived[n].eq(0)
-        return head, arrived.bit_select(head, 1), blocked.word[0]
+        return oldest, offers, offers_blocked
 
     def _pass(self, m: Module, granted):
         """Pass data as they come, as many bursts as are granted: AXI lets nobody wait for AWREADY with WVALID."""

@@ -1,6 +1,6 @@
 """The invalidation queue: fetches descriptors, executes them one at a time, reports errors (§1.11, §5)."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import C, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -69,6 +69,11 @@ class InvalidationQueue(wiring.Component):
     drained : 1, in
         Neither a walk that an invalidation overtook nor an access with a translation from before it is in flight.
         Follows a transfer of ``invalidations`` within 2 cycles.
+    waits : 1, out
+        A wait descriptor waits for ``drained``.
+    drains, page_requests_idle : 1, out, 1, in
+        A wait descriptor with PD wants no page request to be accepted, and all that were to be in their queue; both
+        only with ``cfg.page_requests``.
     messages : stream of 128, out
         Bits 127:0 of device-TLB invalidation and page group response descriptors, verified.
     executed : 32, out
@@ -77,6 +82,7 @@ class InvalidationQueue(wiring.Component):
 
     def __init__(self, cfg: IommuConfig):
         self._cfg = cfg
+        page_requests = {"waits": Out(1), "drains": Out(1), "page_requests_idle": In(1)}
         super().__init__(
             {
                 "control": In(QueueControlSignature(cfg)),
@@ -84,6 +90,7 @@ class InvalidationQueue(wiring.Component):
                 "write": Out(MemoryWriteSignature(cfg)),
                 "invalidations": Out(stream.Signature(Invalidation)),
                 "drained": In(1),
+                **(page_requests if cfg.page_requests else {}),
                 "messages": Out(stream.Signature(PIECE_BITS)),
                 "executed": Out(32),
             }
@@ -92,6 +99,7 @@ class InvalidationQueue(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.fetch = fetch = DescriptorFetch(self._cfg)
+        self._tail = Signal.like(self.control.tail)
         m.submodules.decoder = decoder = DescriptorDecoder(self._cfg)
         self._connect(m, fetch, decoder)
         self._sequence(m, fetch, decoder)
@@ -104,7 +112,7 @@ class InvalidationQueue(wiring.Component):
             fetch.base.eq(control.base),
             fetch.size.eq(control.size),
             fetch.wide.eq(control.wide),
-            fetch.tail.eq(control.tail),
+            fetch.tail.eq(self._tail),
             fetch.head.eq(control.head),
             decoder.descriptor.eq(fetch.descriptors.p.descriptor),
             decoder.padding_set.eq(fetch.descriptors.p.padding_set),
@@ -128,7 +136,7 @@ class InvalidationQueue(wiring.Component):
         error = Signal(InvalidationError)
         action = Signal(Action)
         interrupted = Signal()  # software stopped the queue since it last halted
-        execute, is_wait = Signal(), Signal()
+        execute, executes, is_wait = Signal(), Signal(), Signal()  # ``executes`` one cycle later
         self._verify_registers(m, misprogrammed)
         m.submodules.executed = executed = Queue(_Executed, COMPLETING)
         completing = executed.level != 0
@@ -141,8 +149,9 @@ class InvalidationQueue(wiring.Component):
 
         m.d.comb += [
             fetch.permit.eq(control.enable & ~control.stopped & (misprogrammed == InvalidationError.NONE)),
-            fetch.descriptors.ready.eq(execute),
+            fetch.descriptors.ready.eq(executes),
         ]
+        m.d.sync += executes.eq(execute)
         with m.If(~control.enable | control.stopped):
             m.d.sync += interrupted.eq(1)
 
@@ -162,13 +171,13 @@ class InvalidationQueue(wiring.Component):
                     action.eq(decoder.action),
                     error.eq(Mux(fetch.descriptors.p.failed, InvalidationError.FETCH, decoder.error)),
                 ]
-                halts = interrupted | ((control.head != control.tail) & (misprogrammed != InvalidationError.NONE))
+                halts = interrupted | ((control.head != self._tail) & (misprogrammed != InvalidationError.NONE))
                 with m.If(halts):
                     with m.If(~completing):
                         with m.If(~interrupted):
                             m.d.comb += report(misprogrammed)
                         m.next = "HALT"
-                with m.Elif(fetch.descriptors.valid & executed.i.ready):
+                with m.Elif(fetch.descriptors.valid & executed.i.ready & ~executes):
                     m.next = "DISPATCH"
 
             with m.State("DISPATCH"):
@@ -196,7 +205,7 @@ class InvalidationQueue(wiring.Component):
                     m.next = "NEXT"
 
             with m.State("WAIT"):
-                with m.If(self.drained):
+                with m.If(self.drained & self._drain_page_requests(m, wait)):
                     m.next = "STATUS"
 
             with m.State("STATUS"):
@@ -207,6 +216,8 @@ class InvalidationQueue(wiring.Component):
                 ]
                 with m.If(execute):
                     m.next = "NEXT"
+                    if self._cfg.page_requests:
+                        m.d.sync += self.drains.eq(0)
                     with m.If(wait.fn):
                         m.next = "FENCE"
 
@@ -222,6 +233,18 @@ class InvalidationQueue(wiring.Component):
                 with m.Elif(fetch.idle & ~control.stopped):
                     m.d.sync += interrupted.eq(0)
                     m.next = "NEXT"
+
+    def _drain_page_requests(self, m: Module, wait):
+        """In the state WAIT: whether no page request keeps this descriptor from completing (§5.5, PD).
+
+        None is accepted from the moment on in which everything else is drained until the status is on its way.
+        """
+        if not self._cfg.page_requests:
+            return C(1)
+        m.d.comb += self.waits.eq(1)
+        with m.If(self.drained & wait.pd):
+            m.d.sync += self.drains.eq(1)
+        return ~wait.pd | (self.drains & self.page_requests_idle)
 
     def _complete(self, m: Module, executed):
         """Move ``head`` over what has been executed, in order, as it completes."""
@@ -241,11 +264,13 @@ class InvalidationQueue(wiring.Component):
     def _verify_registers(self, m: Module, misprogrammed: Signal):
         """Descriptor width, mode and tail, in this order (§1.11)."""
         control = self.control
+        # The tail counts one cycle later, with what there is to say of it.
+        m.d.sync += [self._tail.eq(control.tail), misprogrammed.eq(InvalidationError.NONE)]
         with m.If(control.mode == 2):
-            m.d.comb += misprogrammed.eq(InvalidationError.INVALID_MODE)
+            m.d.sync += misprogrammed.eq(InvalidationError.INVALID_MODE)
         with m.Elif(Mux(control.wide, not self._cfg.scalable_mode, control.mode[0])):
-            m.d.comb += misprogrammed.eq(InvalidationError.INVALID_WIDTH)
+            m.d.sync += misprogrammed.eq(InvalidationError.INVALID_WIDTH)
         with m.Elif(control.wide & control.tail[0]):
-            m.d.comb += misprogrammed.eq(InvalidationError.TAIL_ALIGNMENT)
+            m.d.sync += misprogrammed.eq(InvalidationError.TAIL_ALIGNMENT)
         with m.Elif((control.tail & ~offset_mask(control.size)).any()):
-            m.d.comb += misprogrammed.eq(InvalidationError.INVALID_TAIL)
+            m.d.sync += misprogrammed.eq(InvalidationError.INVALID_TAIL)

@@ -122,14 +122,14 @@ class BlockCache(wiring.Component):
         self._writing = Signal()
         self._write_rows = [Signal(self._index_bits, name=f"write_row_{way}", reset_less=True) for way in ways]
         self._outputs = [Signal(self.format.entry, name=f"row_output_{way}", reset_less=True) for way in ways]
-        # What a row was read for: while it leaves the RAM, is compared, and is decided upon.
+        # What a row is read for: while its number waits, while it leaves the RAM, is compared, and is decided upon.
         self._stages = [
             {
                 "fill": Signal(name=f"fill_{n}"),
                 "scan": Signal(name=f"scan_{n}"),
                 "rows": [Signal(self._index_bits, name=f"rows_{n}_{way}", reset_less=True) for way in ways],
             }
-            for n in range(3)
+            for n in range(4)
         ]
         # The output registers of the RAM are registers of ours: so the tools heed ``no_rw_check``.
         lookups = [memory.read_port(domain="comb") for memory in self._memories]
@@ -164,7 +164,7 @@ class BlockCache(wiring.Component):
 
     def _elaborate_questions(self, m):
         """Choose what asks for a row next: a fill, or the next step of an invalidation."""
-        offered, filling = self.invalidations, self._filling
+        filling = self._filling
         key = Signal(self.format.key)
         m.d.comb += [key[name].eq(value) for name, value in self.format.key_of(self.fill.payload).items()]
         hashed = self.format.hashed(key)
@@ -178,11 +178,13 @@ class BlockCache(wiring.Component):
         }
         self._issue = issue = Signal()
         may_ask, start_fill = Signal(), Signal()
-        m.d.comb += issue.eq((asked["fill"] | asked["scan"]) & ~self._writing & ~self._flushing)
+        placed, self._reads = self._stages[0], Signal()
+        m.d.comb += self._reads.eq((placed["fill"] | placed["scan"]) & ~self._writing & ~self._flushing)
+        m.d.comb += issue.eq((asked["fill"] | asked["scan"]) & (~(placed["fill"] | placed["scan"]) | self._reads))
         m.d.comb += may_ask.eq(~(asked["fill"] | asked["scan"]) | issue)
 
         scan = self._elaborate_scan(m)
-        held_back = (offered.valid & scan["reached"] & ~scan["started"]) | scan["discard"]
+        held_back = (scan["due"] & ~scan["started"]) | scan["discard"]
         m.d.comb += start_fill.eq(self.fill.valid & ~filling & ~self._flushing & ~held_back & may_ask)
         m.d.comb += scan["step"].eq(scan["wanted"] & may_ask & ~start_fill)
         with m.If(start_fill):
@@ -202,7 +204,7 @@ class BlockCache(wiring.Component):
     def _elaborate_scan(self, m) -> dict:
         """Which rows an invalidation reads, one step at a time."""
         offered, index_bits = self.invalidations, self._index_bits
-        names = ("reached", "probing", "started", "wanted", "step", "discard")
+        names = ("reached", "due", "probing", "started", "wanted", "step", "discard")
         self._scan = scan = {name: Signal(name=f"scan_{name}") for name in names}
         scan["counter"] = counter = Signal(index_bits + 1)
         scan["last"] = last = Signal(index_bits + 1)
@@ -218,17 +220,15 @@ class BlockCache(wiring.Component):
             probes = Cat(plan.exceeds(bit - self._spread_bits) for bit in range(index_bits + 1))
             count = Mux(scan["probing"], probes, count)
         scan["plan"], scan["count"] = plan, count
-        m.d.sync += scan["discard"].eq(0)
+        m.d.sync += [scan["discard"].eq(0), scan["due"].eq(offered.valid & scan["reached"] & ~offered.ready)]
         with m.FSM(name="scan") as scan["states"]:
             with m.State("IDLE"):
                 m.d.sync += [counter.eq(0), last.eq(count)]
-                with m.If(offered.valid & ~self._flushing & ~self._filling):
-                    with m.If(~scan["reached"]):
-                        m.d.comb += offered.ready.eq(1)
-                    with m.Else():
-                        # Only once: later fills are not covered, and a stream of them would never let it begin.
-                        m.d.sync += scan["discard"].eq(self.fill.valid)
-                        m.next = "SCAN"
+                m.d.comb += offered.ready.eq(offered.valid & ~scan["reached"])
+                with m.If(scan["due"] & ~self._flushing & ~self._filling):
+                    # Only once: later fills are not covered, and a stream of them would never let it begin.
+                    m.d.sync += scan["discard"].eq(self.fill.valid)
+                    m.next = "SCAN"
             with m.State("SCAN"):
                 m.d.comb += [scan["started"].eq(1), scan["wanted"].eq(1)]
                 with m.If(scan["step"]):
@@ -245,22 +245,26 @@ class BlockCache(wiring.Component):
 
     def _elaborate_reads(self, m, reads, writes):
         """Address the second port: one address for its reads and its writes."""
-        asked, stages = self._asked, self._stages
+        asked, (placed, *stages) = self._asked, self._stages
         spread, hashed = asked["tags"][: self._spread_bits], asked["tags"][self._spread_bits :]
         by_key = self._rows(m, hashed, spread)
         self._asked_rows = rows = [Signal(self._index_bits, name=f"asked_row_{way}") for way in range(self.shape.ways)]
         m.d.comb += [
             row.eq(Mux(asked["probed"], hashed, asked["plain"])) for row, hashed in zip(rows, by_key, strict=True)
         ]
+        # The rows are a long way off.
+        with m.If(self._issue | self._reads):
+            m.d.sync += [placed["fill"].eq(asked["fill"]), placed["scan"].eq(asked["scan"])]
+            m.d.sync += [held.eq(row) for held, row in zip(placed["rows"], rows, strict=True)]
         first = stages[0]
-        m.d.sync += [first["fill"].eq(asked["fill"] & self._issue), first["scan"].eq(asked["scan"] & self._issue)]
-        m.d.sync += [held.eq(row) for held, row in zip(first["rows"], rows, strict=True)]
+        m.d.sync += [first["fill"].eq(placed["fill"] & self._reads), first["scan"].eq(placed["scan"] & self._reads)]
+        m.d.sync += [held.eq(row) for held, row in zip(first["rows"], placed["rows"], strict=True)]
         for before, after in pairwise(stages):
             m.d.sync += [after["fill"].eq(before["fill"]), after["scan"].eq(before["scan"])]
             m.d.sync += [new.eq(old) for old, new in zip(before["rows"], after["rows"], strict=True)]
         for way, (read, write) in enumerate(zip(reads, writes, strict=True)):
             at_write = Mux(self._flushing, self._flush_row, self._write_rows[way])
-            address = Mux(self._writing | self._flushing, at_write, rows[way])
+            address = Mux(self._writing | self._flushing, at_write, placed["rows"][way])
             m.d.comb += [read.addr.eq(address), write.addr.eq(read.addr)]
             with m.If(~write.en):
                 m.d.sync += self._outputs[way].eq(read.data)
@@ -268,7 +272,7 @@ class BlockCache(wiring.Component):
     def _elaborate_decision(self, m, writes):
         """Compare what was read with the pattern, then write."""
         ways = range(self.shape.ways)
-        first, _, third = self._stages
+        _, first, _, third = self._stages
         pattern = Signal(self.format.pattern, reset_less=True)
         by_fill = self.format.make_pattern(self.format.fill_pattern(self.fill.payload))
         by_invalidation = self.format.make_pattern(self.format.invalidation_pattern(self.invalidations.payload))

@@ -117,8 +117,8 @@ class PasidFormat(CacheFormat):
     """PASID-table entries by source id and PASID, and legacy context entries by source id.
 
     An entry that a request without PASID made is looked up without knowing RID_PASID; its ``space.pasid`` is the tag
-    for invalidations. Because such an entry, and the checks that a request with PASID has passed, depend on the context
-    entry, context-cache invalidations reach this cache too.
+    for invalidations, and ``pasid`` of its key is 0. Because such an entry, and the checks that a request with PASID
+    has passed, depend on the context entry, context-cache invalidations reach this cache too.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -130,7 +130,8 @@ class PasidFormat(CacheFormat):
         self.pattern = data.StructLayout(SOURCE_PATTERN | tags | conditions)
 
     def key_of(self, entry):
-        return {"source_id": entry.source_id, "pasid_valid": entry.pasid_valid, "pasid": entry.space.pasid}
+        gated = entry.space.pasid & entry.pasid_valid.replicate(20)
+        return {"source_id": entry.source_id, "pasid_valid": entry.pasid_valid, "pasid": gated}
 
     def key_terms(self, entry, key):
         return [
@@ -140,7 +141,7 @@ class PasidFormat(CacheFormat):
         ]
 
     def hashed(self, key):
-        return Cat(key.pasid & key.pasid_valid.replicate(20), key.pasid_valid)
+        return Cat(key.pasid, key.pasid_valid)
 
     def spread(self, key, bits):
         return fold(key.source_id, bits)

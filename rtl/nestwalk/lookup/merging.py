@@ -4,6 +4,7 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..bus.arbiter import lowest
 from ..bus.counting import ones
 from ..bus.translation import TranslationRequest
 from ..config import IommuConfig
@@ -97,7 +98,7 @@ class MissMerger(wiring.Component):
         signatures = [Signal(SIGNATURE_BITS, name=f"signature_{slot}") for slot in slots]
         lookup, parked, status = self.miss.payload.lookup, self.parked.payload, self.status
         checked, waits, drops = Signal(), Signal(), Signal()
-        slot, awaited, limited = Signal(slots), Signal(len(slots)), Signal()
+        slot, awaited, first, limited = Signal(slots), Signal(len(slots)), Signal(len(slots)), Signal()
         equal = Cat(self.active[n] & (signatures[n] == lookup.signature) for n in slots)
         awaits, is_limited, compared = self._limit(m, lookup, equal)
         m.d.comb += [
@@ -108,16 +109,15 @@ class MissMerger(wiring.Component):
             parked.request.eq(lookup.request),
             parked.merged.eq(1),
             parked.slot.eq(slot),
-            parked.turn.eq(self.turns.bit_select(slot, 1)),
+            parked.turn.eq((first & self.turns).any()),
+            first.eq(lowest(awaited)),
+            *(slot[bit].eq(Cat(first[n] for n in slots if n >> bit & 1).any()) for bit in range(len(slot))),
         ]
         # What is offered stays as it is until it is taken, and no other walk starts before.
         m.d.sync += checked.eq(self.miss.valid & ~self.miss.ready & (checked | compared))
         with m.If(~checked):
             m.d.sync += [awaited.eq(awaits), limited.eq(is_limited)]
         m.d.comb += waits.eq((awaited.any() & lookup.mergeable) | limited)
-        for n in reversed(slots):
-            with m.If(awaited[n]):
-                m.d.comb += slot.eq(n)
         if self.cfg.prefetch_streams:
             self._give_up(m, checked, drops, awaited.any())
         for n in slots:

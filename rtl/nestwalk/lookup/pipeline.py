@@ -8,7 +8,14 @@ from ..bus.bypass_queue import BypassQueue
 from ..bus.fork import Fork
 from ..bus.generations import Generations
 from ..bus.sharing import sharing_port
-from ..bus.translation import AddressType, PageSize, RootPointer, TranslationRequest, TranslationResponse
+from ..bus.translation import (
+    AddressType,
+    PageSize,
+    RootPointer,
+    TranslationRequest,
+    TranslationResponse,
+    is_page_request,
+)
 from ..config import IommuConfig
 from ..counters.events import Events
 from ..formats.pasid import TranslationMode
@@ -20,7 +27,7 @@ from .hash import fold
 from .iotlb import Iotlb, IotlbFill
 from .merging import WalkStatus
 from .miss_queue import SIGNATURE_BITS, Miss, MissQueue
-from .reentry import Entrant, Reentry
+from .reentry import Reentry
 from .replaced_root import ReplacedRoot
 from .requester_format import page_of
 from .structure_caches import SpaceTags, StructureCaches, StructureFill, structure_shapes
@@ -32,7 +39,7 @@ INTERRUPT_RANGE = 0xFEE
 
 
 class _Flight(data.StructLayout):
-    """A request in the pipeline; ``again`` tells that it is none that was just accepted, but an `Entrant`."""
+    """A request in the pipeline; ``again`` tells that it is none that was just accepted, but has waited aside."""
 
     def __init__(self, cfg: IommuConfig):
         fields = {
@@ -45,6 +52,8 @@ class _Flight(data.StructLayout):
             fields |= {"again": 1, "merged": 1}
         if cfg.prefetch_streams:
             fields["prefetch"] = 1
+        if cfg.page_requests:
+            fields["page_request"] = 1
         super().__init__(fields)
 
 
@@ -64,7 +73,7 @@ class LookupPipeline(wiring.Component):
     ::
 
                      ┌> Iotlb ────────────────┐
-        request ─────┼> StructureCaches ──────┼─> hit ──> queue ─> response      (`LATENCY` cycles when nothing waits)
+        request ─[ ]─┼> StructureCaches ──────┼─> hit ──> queue ─> response      (`LATENCY` cycles when nothing waits)
         (snapshot of ├> PASID cache ──────────┤   miss ─> MissQueue ─┬─> miss
         root_pointer)├> context cache ────────┘     └────────┐       │
                      └────────────────────────────────────  Reentry <┘
@@ -75,8 +84,9 @@ class LookupPipeline(wiring.Component):
     accepted, and go by the root pointer and belong to the generation of the cycle in which they enter anew. Prefetches
     enter like that too; if they hit they are forgotten.
 
-    While translation is disabled requests pass untranslated. Requests in the interrupt range, with execute permission,
-    of an address type other than untranslated, or with an address that no table can map always walk.
+    While translation is disabled requests pass untranslated, but for page requests. Requests in the interrupt range,
+    with execute permission, of an address type other than untranslated, or with an address that no table can map always
+    walk.
 
     Parameters
     ----------
@@ -86,12 +96,16 @@ class LookupPipeline(wiring.Component):
     Attributes
     ----------
     request : In(stream of TranslationRequest)
+    page_request : In(stream of TranslationRequest)
+        Enters in the place of a request; with ``cfg.page_requests``.
     root_pointer : In(RootPointer)
-        Sampled with each accepted request.
+        Sampled one cycle after a request is accepted.
     status : In(WalkStatus)
         Of the walker; only with ``cfg.waiting_misses``.
     response : Out(stream of TranslationResponse)
         Answers to hits.
+    responds : Out(1)
+        Known earlier in the cycle: there may be one.
     miss : Out(stream of Miss)
     iotlb_fill, pasid_fill : In(stream)
         Entries to cache; ``structure_fill`` and ``context_fill`` too, unless ``cfg`` leaves those caches out.
@@ -109,7 +123,7 @@ class LookupPipeline(wiring.Component):
         Pulses for counters, of those that are told here; a request counts when it is looked up first.
     """
 
-    LATENCY = Iotlb.LATENCY
+    LATENCY = 1 + Iotlb.LATENCY
     DEPTH = 16
     FULL, LOW = 8, 4
     """With so many in the miss queue others wait aside, or are looked up again; there is room for those under way."""
@@ -120,8 +134,10 @@ class LookupPipeline(wiring.Component):
         super().__init__(
             {
                 "request": In(stream.Signature(TranslationRequest(cfg))),
+                **({"page_request": In(stream.Signature(TranslationRequest(cfg)))} if cfg.page_requests else {}),
                 "root_pointer": In(RootPointer(cfg)),
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
+                "responds": Out(1),
                 "miss": Out(stream.Signature(Miss(cfg))),
                 **({"status": In(WalkStatus(cfg))} if cfg.waiting_misses else {}),
                 "iotlb_fill": In(stream.Signature(IotlbFill(cfg))),
@@ -147,21 +163,23 @@ class LookupPipeline(wiring.Component):
         if self.cfg.partitioning:
             m.d.comb += spaces.partitions.eq(self.sharing.ways)
         m.submodules.misses = misses = MissQueue(self.cfg, self.DEPTH)
-        m.submodules.hits = hits = BypassQueue(_Answer(self.cfg), self.DEPTH)
-        m.submodules.generations = self._generations = Generations(most=2 * self.DEPTH + 7, exits=2)
+        m.submodules.hits = hits = BypassQueue(_Answer(self.cfg), self.DEPTH, refuses=False)
+        m.submodules.generations = self._generations = Generations(most=2 * self.DEPTH + 8, exits=2)
         wiring.connect(m, wiring.flipped(self.iotlb_fill), iotlb.fill)
         wiring.connect(m, wiring.flipped(self.pasid_fill), spaces.fill)
         contexts, structures = self._build_caches(m, iotlb, spaces)
         reentry = None
         if self.cfg.waiting_misses:
             m.submodules.reentry = reentry = Reentry(self.cfg)
+            if self.cfg.page_requests:
+                wiring.connect(m, wiring.flipped(self.page_request), reentry.page_request)
         entered, accepted = self._elaborate_entry(m, misses, hits, reentry)
         self._look_up(m, accepted.request, iotlb, spaces, contexts, structures)
 
         # The request travels beside the look-ups.
         valid = [entered]
         flight, known, known_structures = [accepted], [C(1, 1)], [C(1, 1)]
-        for stage in range(1, self.LATENCY + 1):
+        for stage in range(1, Iotlb.LATENCY + 1):
             valid.append(Signal(name=f"valid_{stage}"))
             flight.append(Signal(_Flight(self.cfg), name=f"flight_{stage}", reset_less=True))
             known.append(Signal(name=f"known_{stage}"))
@@ -186,7 +204,7 @@ class LookupPipeline(wiring.Component):
         ]
         found = self._find_configuration(m, lookup, spaces, contexts)
         hit = Signal()
-        bypass = ~last.root_pointer.enabled
+        bypass = ~last.root_pointer.enabled & ~(last.page_request if self.cfg.page_requests else C(0))
         m.d.comb += hit.eq(bypass | (iotlb.hit & ~last.must_walk))
         for name, value in found.items():
             m.d.comb += misses.known[name].eq(value & known[-1] & ~last.must_walk)
@@ -206,6 +224,7 @@ class LookupPipeline(wiring.Component):
                 counted = valid[-1] & ~last.again & ~last.must_walk & ~bypass
                 self._watch(m, reentry, counted, missed, valid[-1] & last.prefetch & hit, last.request)
 
+        m.d.comb += self.responds.eq(valid[-1] | (hits.level != 0))
         self._answer(m, hits, valid[-1] & hit & answered, last, bypass)
         m.submodules.replaced = replaced = ReplacedRoot(self.cfg, self.DEPTH)
         m.d.comb += [
@@ -345,39 +364,22 @@ class LookupPipeline(wiring.Component):
         ]
 
     def _elaborate_entry(self, m, misses, hits, reentry):
-        """What enters in this cycle: a request, or, while ``request.ready`` is low, what enters in its place."""
-        most = self.DEPTH - self.LATENCY - 2
-        room = Signal()
-        m.d.comb += room.eq(hits.level <= most)
-        entered, accepted = Signal(), Signal(_Flight(self.cfg))
-        request = self.request.payload
-        if reentry is None:
-            m.d.sync += self.request.ready.eq(room & (misses.level <= most))
-            m.d.comb += entered.eq(self.request.valid & self.request.ready)
-        else:
-            turn, other = Signal(), Signal(Entrant(self.cfg))
-            request = Signal(TranslationRequest(self.cfg))
-            wanted = reentry.o.valid & ~turn
-            m.d.sync += [
-                turn.eq(room & wanted),
-                # Those in the miss queue may have to wait aside too.
-                self.request.ready.eq(room & ~wanted & (reentry.level <= self.cfg.waiting_misses - 2 * self.DEPTH)),
-            ]
-            m.d.comb += [
-                reentry.room.eq(misses.level <= self.LOW),
-                reentry.o.ready.eq(turn),
-                other.eq(reentry.o.payload),
-                entered.eq(turn | (self.request.valid & self.request.ready)),
-                request.eq(Mux(turn, other.request.as_value(), self.request.payload.as_value())),
-                accepted.again.eq(turn),
-                accepted.merged.eq(turn & other.merged),
-            ]
+        """What enters in this cycle, one after it was taken: the rows of the caches are a long way off."""
+        taken, again, request = self._take(m, misses, hits, reentry)
+        entered, accepted, held = Signal(), Signal(_Flight(self.cfg)), Signal(_Flight(self.cfg), reset_less=True)
+        m.d.sync += [entered.eq(taken), held.request.eq(request)]
+        if reentry is not None:
+            other = reentry.o.payload
+            m.d.sync += [held.again.eq(again), held.merged.eq(again & other.merged)]
             if self.cfg.prefetch_streams:
-                m.d.comb += accepted.prefetch.eq(turn & other.prefetch)
+                m.d.sync += held.prefetch.eq(again & other.prefetch)
+            if self.cfg.page_requests:
+                m.d.sync += held.page_request.eq(again & is_page_request(self.cfg, other.request))
+        request = held.request
         irregular = request.address[57:].any() & ~request.address[57:].all()
         interrupt = ~request.pasid_valid & (request.address[20:] == INTERRUPT_RANGE)
         m.d.comb += [
-            accepted.request.eq(request),
+            accepted.eq(held),
             accepted.root_pointer.eq(self.root_pointer),
             accepted.generation.eq(self._generations.current),
             accepted.must_walk.eq(
@@ -388,6 +390,33 @@ class LookupPipeline(wiring.Component):
             ),
         ]
         return entered, accepted
+
+    def _take(self, m, misses, hits, reentry):
+        """Take a request, or, while ``request.ready`` is low, what enters again in its place."""
+        most = self.DEPTH - self.LATENCY - 2
+        room = hits.level <= most
+        request, offered = Signal(TranslationRequest(self.cfg)), self.request.payload
+        accepted = self.request.valid & self.request.ready
+        # From here on a PASID is 0 without ``pasid_valid``; of what enters again it is so already.
+        pasid = offered.pasid & offered.pasid_valid.replicate(len(offered.pasid))
+        if reentry is None:
+            m.d.sync += self.request.ready.eq(room & (misses.level <= most))
+            m.d.comb += [request.eq(offered), request.pasid.eq(pasid)]
+            return accepted, C(0), request
+        turn, other = Signal(), reentry.o.payload.request
+        wanted = reentry.o.valid & ~turn
+        m.d.sync += [
+            turn.eq(room & wanted),
+            # Those in the miss queue may have to wait aside too.
+            self.request.ready.eq(room & ~wanted & (reentry.level <= self.cfg.waiting_misses - 2 * self.DEPTH)),
+        ]
+        m.d.comb += [
+            reentry.room.eq(misses.level <= self.LOW),
+            reentry.o.ready.eq(turn),
+            request.eq(Mux(turn, other.as_value(), offered.as_value())),
+            request.pasid.eq(Mux(turn, other.pasid, pasid)),
+        ]
+        return turn | accepted, turn, request
 
     def _answer(self, m, hits, valid, last, bypass):
         """Answer at once when nothing waits, else in the order of the queue."""
@@ -419,8 +448,8 @@ def _written(events: data.View, name: str, filled: Value, evicted: Value) -> lis
 
 
 def _tags(request: data.View) -> tuple[Value, Value, Value]:
-    """Source id, whether a PASID counts, and the PASID if it does, else 0."""
-    return request.source_id, request.pasid_valid, request.pasid & request.pasid_valid.replicate(len(request.pasid))
+    """Source id, whether a PASID counts, and the PASID."""
+    return request.source_id, request.pasid_valid, request.pasid
 
 
 class _Answer(data.StructLayout):

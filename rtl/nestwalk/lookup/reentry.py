@@ -32,6 +32,7 @@ class Reentry(wiring.Component):
         miss ──> MissMerger ──> walk
                      └── parked ──┐
         spilled ──────────────────┴──> WaitingMisses ──┬─> register ──> o
+        page_request ──────────────────────────────────┤
         valid, access, missed ───────> Prefetcher ─────┘
 
     Prefetches in flight are at most half of the walk slots, and none starts unless a quarter of the slots is free.
@@ -52,6 +53,8 @@ class Reentry(wiring.Component):
         Misses that wait aside.
     room : In(1)
         There is room for what enters and misses again.
+    page_request : In(stream of TranslationRequest)
+        Enters first of all; with ``cfg.page_requests``.
     o : Out(stream of Entrant)
     valid, access, missed : In
         A request has been looked up, as for `Prefetcher`; they and ``vanished`` only with ``cfg.prefetch_streams``.
@@ -76,6 +79,7 @@ class Reentry(wiring.Component):
                 "precedes": Out(1),
                 "level": Out(range(cfg.waiting_misses + 1)),
                 "room": In(1),
+                **({"page_request": In(stream.Signature(TranslationRequest(cfg)))} if cfg.page_requests else {}),
                 "o": Out(stream.Signature(Entrant(cfg))),
                 "sharing": sharing_port(),
                 "merged": Out(1),
@@ -91,7 +95,7 @@ class Reentry(wiring.Component):
         wiring.connect(m, merger.walk, wiring.flipped(self.walk))
         wiring.connect(m, merger.parked, waiting.parked)
         wiring.connect(m, wiring.flipped(self.spilled), waiting.spilled)
-        entrant, may_load = Signal(Entrant(self.cfg), reset_less=True), Signal()
+        entrant, may_load, first = Signal(Entrant(self.cfg), reset_less=True), Signal(), Signal()
         if self.cfg.walk_slot_limit:
             m.d.comb += merger.limit.eq(self.sharing.walk_limit)
         m.d.comb += [
@@ -104,17 +108,23 @@ class Reentry(wiring.Component):
             self.level.eq(waiting.level),
             self.o.payload.eq(entrant),
             may_load.eq((~self.o.valid | self.o.ready) & self.room),
-            waiting.o.ready.eq(may_load),
+            waiting.o.ready.eq(may_load & ~first),
         ]
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
-        with m.If(may_load & waiting.o.valid):
+        if self.cfg.page_requests:
+            m.d.comb += [first.eq(self.page_request.valid), self.page_request.ready.eq(may_load)]
+        with m.If(may_load & first):
+            m.d.sync += [self.o.valid.eq(1), entrant.eq(0)]
+            if self.cfg.page_requests:
+                m.d.sync += entrant.request.eq(self.page_request.payload)
+        with m.Elif(may_load & waiting.o.valid):
             m.d.sync += self.o.valid.eq(1)
             m.d.sync += [entrant[name].eq(waiting.o.payload[name]) for name in ("request", "merged")]
             if self.cfg.prefetch_streams:
                 m.d.sync += entrant.prefetch.eq(0)
         if self.cfg.prefetch_streams:
-            self._prefetch(m, merger, entrant, may_load & ~waiting.o.valid)
+            self._prefetch(m, merger, entrant, may_load & ~waiting.o.valid & ~first)
         return m
 
     def _prefetch(self, m, merger, entrant, may_load):
@@ -129,9 +139,11 @@ class Reentry(wiring.Component):
             self.began.eq(begins),
             self.dropped.eq(merger.dropped),
         ]
-        ended = self.vanished.as_unsigned() + merger.dropped + merger.ended
+        begun, ended = Signal(), Signal(2)
         m.d.sync += [
-            under_way.eq(under_way + begins - ended),
+            begun.eq(begins),
+            ended.eq(self.vanished.as_unsigned() + merger.dropped + merger.ended),
+            under_way.eq(under_way + begun - ended),
             prefetcher.spare.eq(under_way < self.cfg.walk_slots // 2),
         ]
         with m.If(begins):

@@ -21,7 +21,10 @@ def page_of(address: Value) -> Value:
 
 
 class RequesterKey(data.StructLayout):
-    """Requester and input page, ``page`` in units of 2^``page_shift`` 4 KiB pages, and what more a look-up needs."""
+    """Requester and input page, ``page`` in units of 2^``page_shift`` 4 KiB pages, and what more a look-up needs.
+
+    ``pasid`` is 0 without ``pasid_valid``.
+    """
 
     def __init__(self, page_shift: int, more: dict | None = None):
         tags = {"source_id": 16, "pasid_valid": 1, "pasid": 20, "page": INPUT_PAGE_BITS - page_shift}
@@ -69,7 +72,8 @@ class RequesterFormat(CacheFormat):
         self.pattern = data.StructLayout(members | {"page_of_first_stage": 1, "first_stage_only": 1})
 
     def key_of(self, entry):
-        return {name: entry[name] for name in ("source_id", "pasid_valid", "pasid", "page")}
+        gated = entry.pasid & entry.pasid_valid.replicate(len(entry.pasid))
+        return {name: entry[name] for name in ("source_id", "pasid_valid", "page")} | {"pasid": gated}
 
     def key_terms(self, entry, key):
         return [
@@ -80,7 +84,7 @@ class RequesterFormat(CacheFormat):
         ]
 
     def hashed(self, key):
-        return Cat(key.page, key.pasid & key.pasid_valid.replicate(len(key.pasid)), key.pasid_valid)
+        return Cat(key.page, key.pasid, key.pasid_valid)
 
     def spread(self, key, bits):
         return fold(key.source_id, bits)

@@ -80,8 +80,10 @@ class WaitingMisses(wiring.Component):
             read.addr.eq(head + take),
             self.o.payload.eq(oldest),
         ]
-        there, looked_at, ended = Signal(), Signal(), Signal()
-        active, turn = self.active.bit_select(oldest.slot, 1), self.turns.bit_select(oldest.slot, 1)
+        # Block RAM answers late: what is asked of the oldest one is asked a cycle later.
+        there, looked_at, asked, known, ended = Signal(), Signal(), Signal(), Signal(), Signal()
+        goes_on = Signal()
+        merged, slot, turn = (Signal.like(oldest[name], reset_less=True) for name in ("merged", "slot", "turn"))
         m.d.sync += [
             head.eq(head + take),
             tail.eq(tail + put),
@@ -90,9 +92,17 @@ class WaitingMisses(wiring.Component):
             there.eq(self.level != take),
             looked_at.eq(there & ~take),
             self.precedes.eq(there & ~take & ~oldest.merged),
-            ended.eq(~active | (turn != oldest.turn)),
+            merged.eq(oldest.merged),
+            slot.eq(oldest.slot),
+            turn.eq(oldest.turn),
+            asked.eq(looked_at & ~take),
+            goes_on.eq(self.active.bit_select(slot, 1) & (self.turns.bit_select(slot, 1) == turn)),
+            known.eq(asked & ~take),
+            ended.eq(~goes_on),
         ]
-        m.d.comb += self.o.valid.eq(looked_at & (~oldest.merged | self._cached(m, looked_at & ended, take)))
+        cached = Signal()
+        m.d.sync += cached.eq(self._cached(m, known & ended, take) & ~take)
+        m.d.comb += self.o.valid.eq(looked_at & (~merged | cached))
         return m
 
     def _cached(self, m, ended, take):
@@ -101,7 +111,8 @@ class WaitingMisses(wiring.Component):
         From then on it does not matter what becomes of the slot.
         """
         counting, ahead = Signal(), Signal.like(self.status.fills)
-        fills, filled = self.status.fills, self.status.filled
+        fills, filled = Signal.like(self.status.fills), Signal()
+        m.d.sync += [fills.eq(self.status.fills), filled.eq(self.status.filled)]
         with m.If(take):
             m.d.sync += counting.eq(0)
         with m.Elif(ended & ~counting):

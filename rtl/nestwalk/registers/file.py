@@ -220,6 +220,9 @@ class RegisterFile(wiring.Component):
         m.submodules.messages = messages = EventMessages(self._cfg, len(kinds))
         connect(m, messages.write, flipped(self.event_write))
         m.d.comb += bank.hold.eq(messages.busy)
+        if self._cfg.page_requests:
+            queue = self.page_requests
+            m.d.comb += [messages.claimed.eq(queue.claims), queue.granted.eq(queue.claims & messages.idle)]
         for event, (kind, condition, silent, irq) in zip(messages.events, kinds, strict=True):
             control, data, low, high = (getattr(bank, f"{kind}{register}") for register in EVENT_REGISTERS)
             m.d.comb += [

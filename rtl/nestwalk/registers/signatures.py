@@ -69,6 +69,9 @@ class PageRequestControlSignature(Signature):
         Pulse: a request is in memory; PQT becomes ``next_tail`` and PRS.PPR is set.
     overflows : In(1)
         Pulse that sets PRS.PRO.
+    claims, granted : In(1), Out(1)
+        A level that asks for the place at the memory port that event messages are written through, and the answer: it
+        holds until ``claims`` falls.
     """
 
     def __init__(self, cfg: IommuConfig):
@@ -83,5 +86,7 @@ class PageRequestControlSignature(Signature):
                 "queued": In(1),
                 "next_tail": In(14),
                 "overflows": In(1),
+                "claims": In(1),
+                "granted": Out(1),
             }
         )

@@ -3,7 +3,7 @@
 from amaranth.hdl import C, Cat, Mux, Value
 from amaranth.lib import data
 
-from ..bus.translation import Access, AddressType
+from ..bus.translation import Access, AddressType, is_page_request
 from ..config import IommuConfig
 from ..formats.pasid import TranslationMode
 
@@ -21,12 +21,14 @@ class Gates(data.Struct):
 
     legacy: 1
     interrupt_request: 1  # to be passed on untranslated
-    unsupported_type: 1  # translation and translated requests
+    unsupported_type: 1  # translation and translated requests, page requests while translation is disabled
     bad_interrupt: 1
     bad_mode: 1
+    page_request_in_legacy: 1
     pasid_in_legacy: 1
     late_execute: 1
     pasid_disabled: 1
+    page_requests_disabled: 1
     pasid_too_wide: 1
     pasid_beyond: 1
     pasid_is_rid_pasid: 1
@@ -38,28 +40,36 @@ class Gates(data.Struct):
     to_interrupt: 1
 
 
-def _start_gates(cfg: IommuConfig, request: data.View, mode: Value) -> dict[str, Value]:
-    """Steps 1 to 4 of §3.3 and the interrupt range of §3.2."""
-    in_range = ~request.pasid_valid & (request.address[20:] == INTERRUPT_PAGES)
+def _start_gates(cfg: IommuConfig, request: data.View, root_pointer: data.View) -> dict[str, Value]:
+    """Steps 1 to 4 of §3.3 and the interrupt range of §3.2, which page requests do not know.
+
+    The specification does not say what becomes of page requests while translation is disabled: they meet no fault, and
+    are refused.
+    """
+    mode, page_request = root_pointer.mode, is_page_request(cfg, request)
+    in_range = ~request.pasid_valid & (request.address[20:] == INTERRUPT_PAGES) & ~page_request
+    untranslated = request.address_type == AddressType.UNTRANSLATED
     interrupt = (request.access == Access.ZERO_LENGTH_READ) | ((request.access == Access.WRITE) & request.one_dword)
     return {
         "legacy": mode == LEGACY,
         "interrupt_request": in_range & interrupt,
-        "unsupported_type": request.address_type != AddressType.UNTRANSLATED,
+        "unsupported_type": Mux(page_request, ~root_pointer.enabled, ~untranslated),
         "bad_interrupt": in_range & ~interrupt,
         "bad_mode": ~in_range
         & ((mode == RESERVED_MODE) | (mode == ABORT) | ((mode == SCALABLE) & (not cfg.scalable_mode))),
+        "page_request_in_legacy": (mode == LEGACY) & page_request,
         "pasid_in_legacy": (mode == LEGACY) & request.pasid_valid,
-        "late_execute": request.pasid_valid & request.execute & (cfg.version_major >= 8),
+        "late_execute": request.pasid_valid & request.execute & ~page_request & (cfg.version_major >= 8),
     }
 
 
 def _pasid_gates(cfg: IommuConfig, request: data.View, context: data.View) -> dict[str, Value]:
-    """Steps 7 and 8 of §3.3 for untranslated requests with PASID."""
-    pasid, valid = request.pasid, request.pasid_valid
+    """Steps 7 and 8 of §3.3 for untranslated and page requests; SGN.10 is not listed for the latter."""
+    pasid, valid, page_request = request.pasid, request.pasid_valid, is_page_request(cfg, request)
     return {
         "pasid_disabled": valid & ~context.paside,
-        "pasid_too_wide": valid & pasid[cfg.pasid_bits :].any(),
+        "page_requests_disabled": page_request & ~context.pre,
+        "pasid_too_wide": valid & pasid[cfg.pasid_bits :].any() & ~page_request,
         "pasid_beyond": valid & Cat(pasid[13 + bit] & (context.pdts <= bit) for bit in range(7)).any(),
         "pasid_is_rid_pasid": valid & (pasid == context.rid_pasid),
     }
@@ -86,11 +96,11 @@ def _page_gates(cfg: IommuConfig, request: data.View, space: data.View) -> dict[
 
 
 def check_gates(
-    cfg: IommuConfig, request: data.View, mode: Value, context: data.View, space: data.View
+    cfg: IommuConfig, request: data.View, root_pointer: data.View, context: data.View, space: data.View
 ) -> dict[str, Value]:
-    """The bits of `Gates` for a request, TTM ``mode``, and the context entry or address space that was found for it."""
+    """The bits of `Gates` for a request, a root pointer, and the context entry or address space found for it."""
     return {
-        **_start_gates(cfg, request, mode),
+        **_start_gates(cfg, request, root_pointer),
         **_pasid_gates(cfg, request, context),
         **_page_gates(cfg, request, space),
     }

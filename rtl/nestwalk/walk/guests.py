@@ -124,7 +124,7 @@ class Guests(wiring.Component):
         m = Module()
         cfg = self.cfg
         m.submodules.caches = caches = GuestCaches(cfg)
-        m.submodules.answers = answers = BypassQueue(GuestAnswer(cfg), cfg.walk_slots)
+        m.submodules.answers = answers = BypassQueue(GuestAnswer(cfg), cfg.walk_slots, refuses=False)
         m.submodules.fills = fills = FillQueue(GuestFill(cfg), FILLS)
         wiring.connect(m, wiring.flipped(self.invalidations), caches.invalidations)
         m.d.comb += self.fill.ready.eq(1)

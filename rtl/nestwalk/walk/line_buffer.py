@@ -10,7 +10,7 @@ from ..bus.memory import MemoryRead, MemoryReadData
 from ..bus.one_hot import one_hot
 from ..bus.queue import Queue
 from ..config import IommuConfig
-from .line_layouts import LOG2_LINE, PIECES, Arriving, Awaited, BufferedEntry, Row, Waiting
+from .line_layouts import LOG2_LINE, PIECES, Arriving, Awaited, BufferedEntry, Compared, HeldRead, Sought
 from .line_worth import LineWorth
 
 __all__ = ["LineBuffer"]
@@ -21,16 +21,19 @@ class LineBuffer(wiring.Component):
 
     ::
 
-        candidate ─┬> [tags, lines: block RAM] ──> compare ─┬─ hit ──> hit
-        waiting ───┘                                        ├─ line under way ──> waiting
-                                                            v  (both recall the read)
-        read ──> Queue ────────────────────────────────────────> request
+        candidate ─┬> [tags, lines: block RAM] ──> compare ──> decide ─┬─ hit ──> hit
+        waiting ───┘                                  │                ├─ line under ──> waiting
+                                                      │                │  way
+                                                      │                v miss
+        read ──────────────────────────────────────> [read] ──────> Queue ──> request
+                                                       └─ if nothing is like it ─^
                                                   line (4 pieces, the one with the entry first)
         data ──> first piece: shown; all of them ──> [lines] ──last──> valid
 
-    The look-up runs beside the walk's step, so that a read that misses goes out no later: the candidate is looked up
-    while the step looks at the entry before, compared while it decides, and a hit then takes its read back from the
-    queue. A read that misses brings its whole line if lines are worth it (`LineWorth`) or pages are fetched ahead. The
+    The look-up runs beside the walk's step: the candidate is looked up while the step looks at the entry before, and
+    compared while it decides. The read that follows from that is held for a cycle, in which hit or miss is decided;
+    one that resembles no line is on ``request`` in this cycle already, so that a read that misses goes out no later.
+    A read that misses brings its whole line if lines are worth it (`LineWorth`) or pages are fetched ahead. The
     line becomes valid one cycle after its last piece, unless a piece failed, ``flush`` was high or another read took
     its place meanwhile. The line of a slot whose former line is still arriving is not kept, nor is what an overtaken
     walk reads: when that has ended it may be no table any more.
@@ -109,28 +112,31 @@ class LineBuffer(wiring.Component):
         slots = self.cfg.walk_slots
         # What a row returns that is written in the same cycle is undefined; such a line is not valid.
         block = {"init": [], "attrs": {"no_rw_check": 1}}
-        m.submodules.tags = self._tags = memory.Memory(shape=Row(self.cfg), depth=self._lines, **block)
+        m.submodules.tags = self._tags = memory.Memory(shape=self.cfg.haw - LOG2_LINE, depth=self._lines, **block)
         self._halves = [memory.Memory(shape=64, depth=self._lines * PIECES, **block) for _ in range(2)]
         m.submodules.lower, m.submodules.upper = self._halves
+        m.submodules.owners = self._owners = memory.Memory(shape=range(slots), depth=self._lines, init=[])
         self._valid = Signal(self._lines)
         self._arriving, self._stale, self._under_way = Signal(slots), Signal(slots), Signal(slots)
         # The latest read that missed, and whether it takes a place, one cycle later.
-        self._takes, self._slot_of_miss = Signal(), Signal(range(slots), reset_less=True)
-        self._retry_ends = Signal()
-        self._place_of_miss = Signal(self._index_bits, reset_less=True)
-        self._line_of_miss = Signal(self.cfg.haw - LOG2_LINE, reset_less=True)
-        self._brings_line = Signal()
-        m.submodules.worth = worth = LineWorth()
+        self._missed, self._takes, self._took = Signal(), Signal(), Signal(2)
+        self._miss = Signal(Sought(self.cfg), reset_less=True)
+        # A look-up, one cycle after comparing.
+        self._read, self._sought = Signal(HeldRead(self.cfg)), Signal(Sought(self.cfg), reset_less=True)
+        self._compared = Signal(Compared(self.cfg), reset_less=True)
+        self._retries, self._retry_ends = Signal(), Signal()
+        m.submodules.worth = self._worth = worth = LineWorth()
         m.d.comb += [
             worth.looked_up.eq(self.looked_up),
             worth.found.eq(self.found),
             worth.brought.eq(self._takes),
-            self._brings_line.eq(self.ahead | self._retry_ends | worth.brings),
         ]
         self._offer_again(m)
         self._look_up(m)
+        self._compare(m)
+        self._decide(m)
         self._join(m)
-        self._wait(m)
+        self._send(m)
         self._take_place(m)
         self._arrive(m)
         return m
@@ -148,11 +154,10 @@ class LineBuffer(wiring.Component):
         m.submodules.last = self._last = memory.Memory(shape=cfg.haw - 3, depth=cfg.walk_slots, init=[])
         m.submodules.awaited = self._awaited = memory.Memory(shape=Awaited(cfg), depth=cfg.walk_slots, init=[])
         turn, last, awaited = Signal(slots), self._last.read_port(domain="comb"), self._awaited.read_port(domain="comb")
-        self._joined, self._parked = Signal(cfg.walk_slots), Signal(cfg.walk_slots)
+        self._parked = Signal(cfg.walk_slots)
         self._offered, self._offered_slot = Signal(), Signal(slots, reset_less=True)
         self._offered_address = Signal(cfg.haw - 3, reset_less=True)
         self._offered_place = Signal(self._index_bits, reset_less=True)
-        self._retries = Signal()
         ready = self._parked.bit_select(turn, 1) & ~self._under_way.bit_select(awaited.data.owner, 1)
         m.d.comb += [last.addr.eq(turn), awaited.addr.eq(turn)]
         # One that is offered stays so until its look-up has been of use.
@@ -166,10 +171,11 @@ class LineBuffer(wiring.Component):
             ]
         with m.Elif(self._retry_ends):
             m.d.sync += self._offered.eq(0)
-        m.d.sync += self._retries.eq(self._offered & ~self.candidate_valid & ~self._retry_ends)
+        # It is looked up once at a time.
+        m.d.sync += self._retries.eq(self._offered & ~self.candidate_valid & ~self._retries & ~self._read.retries)
 
     def _look_up(self, m: Module):
-        """Read a line and compare it: a hit is kept until the walk takes it."""
+        """Read the line of the candidate, or of a read that waits for one."""
         index, address = Signal(self._index_bits), Signal(self.cfg.haw - 3)
         m.d.comb += [
             index.eq(
@@ -179,137 +185,165 @@ class LineBuffer(wiring.Component):
         ]
         # The output registers of the RAM are registers of ours: so the tools heed ``no_rw_check``.
         tag_port, ports = self._tags.read_port(domain="comb"), [half.read_port(domain="comb") for half in self._halves]
-        self._row = row = Signal(Row(self.cfg), reset_less=True)
-        halves = [Signal(64, name=name, reset_less=True) for name in ("lower", "upper")]
+        self._tag, self._pieces = Signal(self.cfg.haw - LOG2_LINE, reset_less=True), []
         m.d.comb += tag_port.addr.eq(index)
-        m.d.sync += row.eq(tag_port.data)
-        for port, half in zip(ports, halves, strict=True):
+        m.d.sync += self._tag.eq(tag_port.data)
+        self._reading = Signal.like(self._under_way)
+        m.d.sync += self._reading.eq(self._under_way & ~self._stale)
+        for port, name in zip(ports, ("lower", "upper"), strict=True):
+            piece = Signal(64, name=name, reset_less=True)
+            self._pieces.append(piece)
             m.d.comb += port.addr.eq(Cat(address[1:3], index))
-            m.d.sync += half.eq(port.data)
+            m.d.sync += piece.eq(port.data)
         self._address = Signal(self.cfg.haw - 3, reset_less=True)  # of what is looked up, in entries
         self._place = Signal(self._index_bits, reset_less=True)
         m.d.sync += [self._address.eq(address), self._place.eq(index)]
 
-        self._held, self._recalled, taken = Signal(), Signal(), Signal()
-        self._asker, asks = Signal(range(self.cfg.walk_slots)), Signal()
-        hit = Signal(BufferedEntry(self.cfg), reset_less=True)
-        self._was_valid, self._same = self._valid.bit_select(self._place, 1), Signal()
-        room = ~self._held | taken
+    def _compare(self, m: Module):
+        """Beside the walk's decision: keep its read, and what the line that was looked up is."""
+        cfg, tag, line = self.cfg, self._tag, self._address[LOG2_LINE - 3 :]
+        asker, retries, before, latest = Signal(range(cfg.walk_slots)), Signal(), Signal(), Signal()
+        owner = self._owners.read_port(domain="comb")
+        last = self._last.write_port()
+        read, sought, compared, miss = self._read, self._sought, self._compared, self._miss
         m.d.comb += [
-            taken.eq(self.hit.valid & self.hit.ready),
-            self._same.eq(row.tag == self._address[LOG2_LINE - 3 :]),
-            self.looked_up.eq(self.read.valid & self.wanted),
             # What the walk reads now comes first.
-            self._retry_ends.eq(self._retries & ~self.read.valid & room),
-            asks.eq(self.looked_up | self._retry_ends),
-            self._asker.eq(Mux(self._retries, self._offered_slot, self.read.payload.id)),
-            self.found.eq(asks & self._was_valid & self._same & room),
-            self.hit.valid.eq(self._held & self._recalled),
+            retries.eq(self._retries & ~self.read.valid),
+            asker.eq(Mux(retries, self._offered_slot, self.read.payload.id)),
+            owner.addr.eq(self._place),
+            before.eq((sought.line == line) & (sought.place == self._place)),
+            # The row of the place that was taken last may have been read too early.
+            latest.eq((miss.line == line) & (miss.place == self._place)),
+            self.read.ready.eq(1),
+            last.addr.eq(self.read.payload.id),
+            last.data.eq(self._address),
+            last.en.eq(self.read.valid & self.wanted),
+        ]
+        m.d.sync += [
+            read.valid.eq(self.read.valid | retries),
+            read.retries.eq(retries),
+            read.wanted.eq(self.read.valid & self.wanted),
+            read.again.eq(self.again & ~retries),
+            read.read.eq(self.read.payload),
+            read.plain.eq(~(self.wanted | retries)),
+            read.whole.eq(retries | self.ahead | self._worth.brings),
+            sought.slot.eq(asker),
+            sought.place.eq(self._place),
+            sought.first.eq(self._address[1:3]),
+            sought.line.eq(line),
+            compared.same.eq(Cat((tag[bit:][:8] == line[bit:][:8]) for bit in range(0, len(line), 8))),
+            compared.valid.eq(self._valid.bit_select(self._place, 1)),
+            compared.before.eq(before),
+            compared.new.eq(~before & ~latest),
+            compared.latest.eq(latest),
+            compared.owner.eq(Mux(latest, miss.slot, owner.data)),
+            compared.arrives.eq(
+                Mux(latest, self._missed | self._took[0] | self._reads_line(miss.slot), self._reads_line(owner.data))
+            ),
+            compared.value.eq(Mux(self._address[0], *reversed(self._pieces))),
+        ]
+        with m.If(retries):
+            m.d.sync += [read.read.id.eq(self._offered_slot), read.read.address.eq(Cat(C(0, 3), self._address))]
+
+    def _reads_line(self, slot: Value) -> Value:
+        """Whether ``slot`` read a line a cycle ago that will be valid."""
+        return self._reading.bit_select(slot, 1)
+
+    def _decide(self, m: Module):
+        """One cycle after comparing: a hit is kept until the walk takes it."""
+        read, compared = self._read, self._compared
+        held, hit = Signal(), Signal(BufferedEntry(self.cfg), reset_less=True)
+        # What is taken in this cycle makes room in the next: that is known late.
+        self._there, self._of_line, room = Signal(), Signal(), ~held
+        asks = read.wanted | read.retries
+        m.d.comb += [
+            self.looked_up.eq(read.wanted),
+            self._of_line.eq(read.whole & ~read.plain),
+            self._there.eq(compared.same.all() & compared.valid),
+            self.found.eq(asks & self._there & room),
+            self._retry_ends.eq(read.retries & (room | ~self._there)),
+            self.hit.valid.eq(held),
             self.hit.payload.eq(hit),
         ]
+        with m.If(self.hit.ready):
+            m.d.sync += held.eq(0)
         with m.If(room):
-            m.d.sync += [
-                self._held.eq(self.found),
-                self._recalled.eq(self._retry_ends),
-                hit.slot.eq(self._asker),
-                hit.value.eq(Mux(self._address[0], halves[1], halves[0])),
-            ]
-        self._missed = asks & ~self.found & ~self.waited & self._brings_line
+            m.d.sync += [held.eq(self.found), hit.slot.eq(self._sought.slot), hit.value.eq(compared.value)]
 
     def _join(self, m: Module):
         """Wait for a line that another slot reads, but not a second time."""
-        owner, awaited, latest = Signal(range(self.cfg.walk_slots)), self._awaited.write_port(), Signal()
-        joins, there = Signal(), Signal()
-        arrives = self._under_way.bit_select(owner, 1) & ~self._stale.bit_select(owner, 1) & ~self._was_valid
+        compared, awaited, follows = self._compared, self._awaited.write_port(), Signal()
+        like = compared.latest | compared.same.all()
         m.d.comb += [
-            # The row of the place that was taken last may have been read too early.
-            latest.eq((self._line_of_miss == self._address[LOG2_LINE - 3 :]) & (self._place_of_miss == self._place)),
-            owner.eq(Mux(latest, self._slot_of_miss, self._row.owner)),
+            # Whoever missed in the cycle before is taken to read its line; if not, nothing but time is lost.
+            follows.eq(self._missed & compared.before),
             # One that is there, while another hit is held, is found in a moment.
-            there.eq(self._same & self._was_valid),
-            joins.eq((latest & self._takes) | ((latest | self._same) & arrives) | there),
-            self.waited.eq(self.looked_up & joins & ~self.found & ~self.flush),
-            awaited.addr.eq(self._asker),
-            awaited.data.place.eq(self._place),
-            awaited.data.owner.eq(owner),
+            self.waited.eq(
+                self._read.wanted & (follows | (like & compared.arrives) | self._there) & ~self.found & ~self.flush
+            ),
+            awaited.addr.eq(self._sought.slot),
+            awaited.data.place.eq(self._sought.place),
+            awaited.data.owner.eq(Mux(follows, self._miss.slot, compared.owner)),
             awaited.en.eq(self.waited),
         ]
         with m.If(self.waited):
-            m.d.sync += self._joined.bit_select(self._asker, 1).eq(1)
+            m.d.sync += self._parked.bit_select(self._sought.slot, 1).eq(1)
         with m.If(self._retry_ends):
             m.d.sync += self._parked.bit_select(self._offered_slot, 1).eq(0)
 
-    def _wait(self, m: Module):
-        """Queue the reads, and take back that of the hit and of who waits for a line."""
-        cfg = self.cfg
-        m.submodules.queue = queue = Queue(Waiting(cfg), cfg.walk_slots)
-        write, read = self._last.write_port(), self._last.read_port(domain="comb")
-        enters, leaves, of_hit, of_joined = queue.i.payload, queue.o.payload, Signal(), Signal()
-        of_line = (self.wanted & self._brings_line) | self._retry_ends
-        of_entry, head = Cat(C(0, 3), read.data), leaves.read.id[: len(self._asker)]
+    def _send(self, m: Module):
+        """To memory goes what is no hit and waits for no line: at once if that is plain to see."""
+        cfg, read, compared = self.cfg, self._read, self._compared
+        m.submodules.queue = queue = Queue(MemoryRead(cfg), cfg.walk_slots, refuses=False)
+        last, held, direct, lost = self._last.read_port(domain="comb"), read.read, Signal(), Signal()
+        enters = queue.i.payload
         m.d.comb += [
-            write.addr.eq(self.read.payload.id),
-            write.data.eq(self._address),
-            write.en.eq(self.looked_up),
-            queue.i.valid.eq(self.read.valid | (self._retry_ends & ~self.found)),
-            self.read.ready.eq(queue.i.ready),
-            enters.read.eq(self.read.payload),
-            enters.read.line.eq(of_line),
-            enters.again.eq(self.again),
-            read.addr.eq(leaves.read.id),
-            of_hit.eq(self._held & ~self._recalled & queue.o.valid & (leaves.read.id == self.hit.payload.slot)),
-            of_joined.eq(queue.o.valid & (leaves.read.id < cfg.walk_slots) & self._joined.bit_select(head, 1)),
-            self.request.valid.eq(queue.o.valid & ~of_hit & ~of_joined),
-            queue.o.ready.eq(self.request.ready | of_hit | of_joined),
-            self.request.payload.eq(leaves.read),
-            self.request.payload.address.eq(Mux(leaves.again, of_entry, leaves.read.address)),
+            last.addr.eq(held.id),
+            enters.eq(held),
+            enters.line.eq(self._of_line),
+            enters.size.eq(Mux(self._of_line, LOG2_LINE, held.size)),
+            enters.address.eq(Mux(read.again, Cat(C(0, 3), last.data), held.address)),
+            # A few bits of the address tell most lines apart.
+            direct.eq(read.valid & (read.plain | (compared.new & ~compared.same[:2].all()))),
+            lost.eq(self.found | self.waited | (read.retries & ~self._retry_ends)),
+            self.request.valid.eq(queue.o.valid | direct),
+            self.request.payload.eq(Mux(queue.o.valid, Value.cast(queue.o.payload), Value.cast(enters))),
+            queue.o.ready.eq(self.request.ready),
+            queue.i.valid.eq(read.valid & ~lost & ~(direct & ~queue.o.valid & self.request.ready)),
         ]
-        with m.If(of_line):
-            m.d.comb += enters.read.size.eq(LOG2_LINE)
-        with m.If(self._retry_ends):
-            m.d.comb += [
-                enters.read.id.eq(self._offered_slot),
-                enters.read.address.eq(Cat(C(0, 3), self._address)),
-                enters.again.eq(0),
-            ]
-        with m.If(of_hit):
-            m.d.sync += self._recalled.eq(1)
-        with m.If(of_joined):
-            m.d.sync += [self._joined.bit_select(head, 1).eq(0), self._parked.bit_select(head, 1).eq(1)]
 
     def _take_place(self, m: Module):
         """Give a line's place to the read that missed; who was about to fill it gives up."""
         cfg = self.cfg
         slots = range(cfg.walk_slots)
-        missed, was_valid, took = Signal(), Signal(), Signal()
-        slot, place, line, first = self._slot_of_miss, self._place_of_miss, self._line_of_miss, Signal(2)
-        m.submodules.owners = owners = memory.Memory(shape=slots, depth=self._lines, init=[])
+        read, miss, takes, evicts = self._read, self._miss, self._takes, Signal()
+        was_valid, took = Signal(), self._took
         m.submodules.places = places = memory.Memory(shape=self._index_bits + 2, depth=cfg.walk_slots, init=[])
-        owner, owns, starts = owners.read_port(domain="comb"), owners.write_port(), places.write_port()
+        owner, owns, starts = self._owners.read_port(domain="comb"), self._owners.write_port(), places.write_port()
         tag = self._tags.write_port()
-        takes, evicts = self._takes, Signal()
-        m.d.sync += [missed.eq(self._missed), was_valid.eq(self._was_valid), took.eq(takes)]
-        with m.If(self._missed):
-            m.d.sync += [
-                slot.eq(self._asker),
-                place.eq(self._place),
-                Cat(first, line).eq(self._address[1:]),
-            ]
+        misses = (read.wanted | self._retry_ends) & ~self.found & ~self.waited & read.whole
+        keeps = ~(self._arriving | self.overtaken).bit_select(self._sought.slot, 1)
+        m.d.sync += [
+            self._missed.eq(misses),
+            takes.eq(misses & keeps),
+            was_valid.eq(self._compared.valid),
+            took.eq(Cat(takes, took)),
+        ]
+        with m.If(misses):
+            m.d.sync += miss.eq(self._sought)
         m.d.comb += [
-            takes.eq(missed & ~(self._arriving | self.overtaken).bit_select(slot, 1)),
-            # A place taken in the cycle before was valid until then.
-            evicts.eq(takes & (~was_valid | took)),
-            owner.addr.eq(place),
-            owns.addr.eq(place),
-            owns.data.eq(slot),
-            tag.addr.eq(place),
-            tag.data.tag.eq(line),
-            tag.data.owner.eq(slot),
-            starts.addr.eq(slot),
-            starts.data.eq(Cat(first, place)),
+            # A place taken since the comparison was valid until then.
+            evicts.eq(takes & (~was_valid | took.any())),
+            owner.addr.eq(miss.place),
+            owns.addr.eq(miss.place),
+            owns.data.eq(miss.slot),
+            tag.addr.eq(miss.place),
+            tag.data.eq(miss.line),
+            starts.addr.eq(miss.slot),
+            starts.data.eq(Cat(miss.first, miss.place)),
             *(port.en.eq(takes) for port in (owns, tag, starts)),
         ]
-        own, other = one_hot(m, slot, missed, len(slots)), one_hot(m, owner.data, evicts, len(slots))
+        own, other = one_hot(m, miss.slot, self._missed, len(slots)), one_hot(m, owner.data, evicts, len(slots))
         for number in slots:
             with m.If(takes & own[number]):
                 m.d.sync += self._under_way[number].eq(1)
@@ -330,6 +364,8 @@ class LineBuffer(wiring.Component):
         goes_on, of_line, number, failed = Signal(), Signal(), Signal(exact_log2(PIECES)), Signal()
         error = (piece.response == AxiResponse.SLVERR) | (piece.response == AxiResponse.DECERR)
         fresh, of_entry = ~self._stale.bit_select(slot, 1), piece.id < cfg.walk_slots
+        # From the fastest memory the first piece comes before the line has its place.
+        early = ~self._under_way.bit_select(slot, 1)
         first, place = self._place_of.data[:2], self._place_of.data[2:]
         # Within a line pieces go round; those of a 256-bit beat stay together.
         position = first ^ number if cfg.mem_data_width == 256 else (first + number)[:2]
@@ -339,7 +375,7 @@ class LineBuffer(wiring.Component):
             self.shown.eq(~goes_on),
             before.addr.eq(slot),
             number.eq(Mux(goes_on, before.data.pieces, 0)),
-            failed.eq(error | (goes_on & before.data.failed)),
+            failed.eq(error | early | (goes_on & before.data.failed)),
             after.addr.eq(slot),
             after.data.pieces.eq(number + 1),
             after.data.failed.eq(failed),
@@ -356,21 +392,21 @@ class LineBuffer(wiring.Component):
             m.d.comb += [
                 write.addr.eq(Cat(position, place)),
                 write.data.eq(piece.data.word_select(number_of_half, 64)),
-                write.en.eq(of_line & fresh),
+                write.en.eq(of_line & fresh & ~early),
             ]
-        self._complete(m, of_line & piece.last & fresh & ~failed, slot, place)
+        self._complete(m, of_line & piece.last, fresh & ~failed, slot, place)
 
-    def _complete(self, m: Module, ends: Value, slot: Value, place: Value):
+    def _complete(self, m: Module, ends: Value, whole: Value, slot: Value, place: Value):
         """A cycle later, when a look-up that is compared has read the last piece too."""
-        ended, whose = Signal(), Signal(range(self.cfg.walk_slots), reset_less=True)
+        ended, is_whole, whose = Signal(), Signal(), Signal(range(self.cfg.walk_slots), reset_less=True)
         filled_place = Signal(self._index_bits, reset_less=True)
-        m.d.sync += [ended.eq(ends), whose.eq(slot), filled_place.eq(place)]
+        m.d.sync += [ended.eq(ends), is_whole.eq(whole), whose.eq(slot), filled_place.eq(place)]
         # One line changes at a time: one that ends as another's place is taken is not kept.
         changes, place = Signal(), Signal(self._index_bits)
         m.d.comb += [
-            self.filled.eq(ended & ~self._stale.bit_select(whose, 1) & ~self._takes & ~self.flush),
+            self.filled.eq(ended & is_whole & ~self._stale.bit_select(whose, 1) & ~self._takes & ~self.flush),
             changes.eq(self._takes | self.filled),
-            place.eq(Mux(self._takes, self._place_of_miss, filled_place)),
+            place.eq(Mux(self._takes, self._miss.place, filled_place)),
         ]
         for line, change in enumerate(one_hot(m, place, changes, self._lines)):
             with m.If(change):

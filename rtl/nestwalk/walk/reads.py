@@ -51,6 +51,8 @@ class WalkReads(wiring.Component):
         The slot whose structure is complete.
     event : Out(TableEvent)
         One cycle later: what that says.
+    arrives, arrives_structure : Out(1)
+        A piece of anything comes, or of a structure.
     lines : In(LineBuffer's), with ``cfg.line_buffer_lines``
         ``candidate_valid``, ``candidate``, ``candidate_second``, ``ahead``, ``wanted``, ``again``, ``overtaken`` and
         ``flush`` of that.
@@ -86,6 +88,8 @@ class WalkReads(wiring.Component):
                 "entry": Out(stream.Signature(ArrivedEntry(cfg), always_ready=True)),
                 "structure": Out(stream.Signature(slot, always_ready=True)),
                 "event": Out(TableEvent(cfg)),
+                "arrives": Out(1),
+                "arrives_structure": Out(1),
                 **(of_lines if cfg.line_buffer_lines else {}),
                 **dict.fromkeys(("line_lookup", "line_hit", "line_filled"), Out(1)),
             }
@@ -98,7 +102,7 @@ class WalkReads(wiring.Component):
         if cfg.line_buffer_lines:
             reads, again, shown = self._with_lines(m)
         else:
-            m.submodules.reads = queue = Queue(MemoryRead(cfg), cfg.walk_slots)
+            m.submodules.reads = queue = Queue(MemoryRead(cfg), cfg.walk_slots, refuses=False)
             wiring.connect(m, queue.o, wiring.flipped(self.read.request))
             reads, again, shown = queue.i, C(0), C(1)
         self._sort(m, structures, shown)
@@ -143,6 +147,8 @@ class WalkReads(wiring.Component):
             self.structure.valid.eq(structures.complete),
             self.structure.payload.eq(structures.slot),
             self.event.eq(structures.event),
+            self.arrives.eq(arriving.valid),
+            self.arrives_structure.eq(is_structure),
             self.entry.valid.eq(arriving.valid & ~is_structure),
             self.entry.payload.slot.eq(piece.id),
             self.entry.payload.piece.eq(piece.data),

@@ -5,9 +5,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..bus.queue import Queue
-from ..bus.translation import PageSize, TranslationRequest, TranslationResponse
+from ..bus.translation import PageSize, PageVerdict, TranslationRequest, TranslationResponse, is_page_request
 from ..config import IommuConfig
 from ..formats.fault import FaultEvent
+from ..formats.pasid import TranslationMode
 from ..lookup.fill_queue import FillQueue
 from ..lookup.iotlb import IotlbFill
 from ..lookup.requester_format import page_of
@@ -35,7 +36,12 @@ class _Result(data.StructLayout):
 
     def __init__(self, cfg: IommuConfig):
         fields = {"slot": range(cfg.walk_slots), "recorded": 1, "response": TranslationResponse(cfg)}
-        super().__init__(fields | ({"prefetch": 1} if cfg.prefetch_streams else {}))
+        super().__init__(fields | ({"silent": 1} if _has_silent(cfg) else {}))
+
+
+def _has_silent(cfg: IommuConfig) -> bool:
+    """Whether there are walks that end without a response."""
+    return bool(cfg.prefetch_streams) or cfg.page_requests
 
 
 class WalkResults(wiring.Component):
@@ -43,7 +49,7 @@ class WalkResults(wiring.Component):
 
     A slot is freed when its answer has been taken, and an answer with a recorded fault waits until the fault log has
     taken its event, so that there is always room for what the walks at work may still produce. A prefetch ends without
-    an answer and without a record.
+    an answer and without a record, the walk of a page request with ``verdict`` instead of an answer.
 
     A page that reaches into FEEx_xxxxh is cached as 4 KiB pages only, because the rest of it must not vouch for the
     interrupt range.
@@ -56,12 +62,14 @@ class WalkResults(wiring.Component):
     ----------
     finish, finds : In(1)
         In this cycle a walk ends, or knows a table of ``table_level`` to be kept. ``slot``, ``request``, ``decision``,
-        ``space``, ``late`` (an invalidation has overtaken it) and ``prefetch`` describe it.
+        ``space``, ``mode``, ``late`` (an invalidation has overtaken it) and ``prefetch`` describe it.
     drop_fills : In(1)
         Level: forget what waits to be cached, until ``fills_wait`` is low.
     fills_wait : Out(1)
     response, faults, iotlb_fill, structure_fill : Out(stream)
         Without paging-structure caches there is no ``structure_fill``.
+    verdict : Out(stream of PageVerdict)
+        Taken when it comes; with ``cfg.page_requests``.
     freed, freed_slot : Out
         Pulse and number of a slot whose answer has been taken.
     fills, filled : Out
@@ -79,6 +87,7 @@ class WalkResults(wiring.Component):
                 "request": In(TranslationRequest(cfg)),
                 "decision": In(Decision(cfg)),
                 "space": In(SpaceTags(cfg)),
+                "mode": In(TranslationMode, init=TranslationMode.FIRST_STAGE),
                 "late": In(1),
                 "prefetch": In(1),
                 "drop_fills": In(1),
@@ -87,6 +96,9 @@ class WalkResults(wiring.Component):
                 "faults": Out(stream.Signature(FaultEvent)),
                 "iotlb_fill": Out(stream.Signature(IotlbFill(cfg))),
                 **({"structure_fill": Out(stream.Signature(StructureFill(cfg)))} if structure_shapes(cfg) else {}),
+                **(
+                    {"verdict": Out(stream.Signature(PageVerdict(cfg), always_ready=True))} if cfg.page_requests else {}
+                ),
                 "freed": Out(1),
                 "freed_slot": Out(range(cfg.walk_slots)),
                 "fills": Out(range(FILLS + 1)),
@@ -117,7 +129,7 @@ class WalkResults(wiring.Component):
             self._space.eq(self.space),
             self._table_level.eq(Mux(self.finds, self.table_level, 0)),
         ]
-        granted = does(decision, Action.GRANT)
+        granted, page_request = does(decision, Action.GRANT), is_page_request(cfg, request)
         recorded = ~granted & decision.recorded & ~prefetch
         answer = answers.i.payload
         m.d.comb += [
@@ -140,18 +152,32 @@ class WalkResults(wiring.Component):
             events.i.payload.page.eq(request.address[12:]),
             events.i.payload.reason.eq(decision.fault),
         ]
-        if self.cfg.prefetch_streams:
-            m.d.comb += answer.prefetch.eq(prefetch)
+        if _has_silent(cfg):
+            m.d.comb += answer.silent.eq(prefetch | page_request)
+        if cfg.page_requests:
+            self._pronounce(m, finish & page_request, granted)
         self._answer_after_record(m, answers)
         self._offer_fill(m, ((finish & granted & decision.cached) | finds) & ~late, request, decision)
         return m
+
+    def _pronounce(self, m, finish, accepted):
+        """The verdict on a page request."""
+        mode, verdict = Signal.like(self.mode), self.verdict.payload
+        m.d.sync += mode.eq(self.mode)
+        m.d.comb += [
+            self.verdict.valid.eq(finish),
+            verdict.accepted.eq(accepted),
+            verdict.domain_id.eq(self._space.domain_id),
+            verdict.pasid.eq(self._space.pasid),
+            verdict.mode.eq(mode),
+        ]
 
     def _answer_after_record(self, m, answers):
         logged = Signal(range(self.cfg.walk_slots + 2))  # events taken whose answers still wait
         waits = answers.o.payload.recorded & (logged == 0)
         # Behind the answer that leaves are all of the unit's hits: it comes from registers.
         m.submodules.leaving = leaving = Queue(_Result(self.cfg), 1)
-        silent = leaving.o.payload.prefetch if self.cfg.prefetch_streams else C(0)
+        silent = leaving.o.payload.silent if _has_silent(self.cfg) else C(0)
         m.d.comb += [
             leaving.i.valid.eq(answers.o.valid & ~waits),
             leaving.i.payload.eq(answers.o.payload),

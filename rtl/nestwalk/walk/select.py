@@ -54,6 +54,8 @@ class EventSelector(wiring.Component):
     entry : In(stream of ArrivedEntry)
     structure : In(stream of range)
         The slot whose structure is complete.
+    arrives, arrives_structure : In(1)
+        Something comes from memory, and it is a piece of a structure: ``entry`` and ``structure`` tell more, later.
     line : In(stream of BufferedEntry)
         With ``cfg.line_buffer_lines``.
     guest : In(stream of GuestAnswer)
@@ -76,6 +78,8 @@ class EventSelector(wiring.Component):
             {
                 "entry": In(stream.Signature(ArrivedEntry(cfg), always_ready=True)),
                 "structure": In(stream.Signature(slot, always_ready=True)),
+                "arrives": In(1),
+                "arrives_structure": In(1),
                 **({"line": In(stream.Signature(BufferedEntry(cfg)))} if cfg.line_buffer_lines else {}),
                 **({"guest": In(stream.Signature(GuestAnswer(cfg)))} if guest_shapes(cfg) else {}),
                 "updated": In(stream.Signature(UpdateResponse(cfg))),
@@ -95,19 +99,19 @@ class EventSelector(wiring.Component):
         for name in ("guest", "line"):
             if name in self.signature.members:
                 slots = {name: getattr(self, name).payload.slot} | slots
-        arrives = entry.valid | self.structure.valid
-        takes, slot, earlier = {}, self.start.payload, Value.cast(0)
+        takes, slot, earlier, arriving = {}, self.start.payload, Value.cast(0), Signal.like(self.slot)
         for name, of_slot in reversed(slots.items()):
             slot = Mux(getattr(self, name).valid, of_slot, slot)
         for name in slots:
             waiting = getattr(self, name)
             takes[name] = Signal(name=f"takes_{name}")
-            m.d.comb += [takes[name].eq(waiting.valid & ~earlier & ~arrives), waiting.ready.eq(takes[name])]
+            m.d.comb += [takes[name].eq(waiting.valid & ~earlier & ~self.arrives), waiting.ready.eq(takes[name])]
             earlier = earlier | waiting.valid
         is_guest, is_line = (takes.get(name, Value.cast(0)) for name in ("guest", "line"))
         m.d.comb += [
             # If there is nothing at all, what is looked at does not matter: nobody waits for it to be known.
-            self.slot.eq(Mux(entry.valid, entry.payload.slot, Mux(self.structure.valid, self.structure.payload, slot))),
+            arriving.eq(Mux(self.arrives_structure, self.structure.payload, entry.payload.slot)),
+            self.slot.eq(Mux(self.arrives, arriving, slot)),
             chosen.slot.eq(self.slot),
             chosen.is_table.eq(self.structure.valid | takes["start"]),
             chosen.is_page.eq((entry.valid & entry.payload.shown) | is_line | takes["updated"] | is_guest),

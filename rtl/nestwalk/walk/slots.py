@@ -102,11 +102,15 @@ class WalkSlots(wiring.Component):
             m.d.sync += [
                 in_use.bit_select(free, 1).eq(1),
                 known.bit_select(free, 1).eq(0),
-                # A walk under a root pointer that has been replaced since must not fill either.
-                late.bit_select(free, 1).eq(self.root_pointer != self.present),
+                late.bit_select(free, 1).eq(0),
             ]
             if self.cfg.prefetch_streams:
                 m.d.sync += prefetches.bit_select(free, 1).eq(self.prefetch)
+        # A walk under a root pointer that has been replaced since must not fill either.
+        begun, slot, root_pointer = Signal(), Signal.like(free), Signal(RootPointer(self.cfg), reset_less=True)
+        m.d.sync += [begun.eq(started), slot.eq(free), root_pointer.eq(self.root_pointer)]
+        with m.If(begun & (root_pointer != self.present)):
+            m.d.sync += late.bit_select(slot, 1).eq(1)
         with m.If(self.learns):
             m.d.sync += known.bit_select(self.decided, 1).eq(1)
         with m.If(self.overtakes):
@@ -118,7 +122,7 @@ class WalkSlots(wiring.Component):
             self.space_known.eq(known.bit_select(self.marked, 1)),
             self.is_foreign.eq(foreign.bit_select(self.looked, 1)),
             self.is_prefetch.eq(prefetches.bit_select(self.looked, 1)),
-            self.drained.eq(~(in_use & late).any() & ~self.doubtful),
+            self.drained.eq(~(in_use & late).any() & ~self.doubtful & ~begun),
             self.walks.eq(self.walks + started - self.freed),
         ]
         return m

@@ -150,12 +150,18 @@ class WalkStep(wiring.Component):
             pages.update_failed.eq(event.update_failed),
         ]
         now, table = tables.now_space, C(0, 0)
+        # Nested is what memory says of a PASID-table entry, or what the PASID cache knew.
+        begins, structure, known = event.begins, self.structure.space, self.beginning.configuration.space
+
+        def of_guest(begun, read, paged):
+            return Mux(event.is_page, paged, Mux(begins, begun, read))
+
         if structure_shapes(self.cfg):
             table = self.beginning.hint.table
         of_table = Cat(C(0, 3), state.request.address[12:21], table)
         m.d.comb += [
-            self.guest_key.domain_id.eq(Mux(event.is_table, now.domain_id, state.space.domain_id)),
-            self.guest_key.page.eq(Mux(event.is_table, now.first_root, pages.guest_page)),
+            self.guest_key.domain_id.eq(of_guest(known.domain_id, structure.domain_id, state.space.domain_id)),
+            self.guest_key.page.eq(of_guest(known.first_root, structure.first_root, pages.guest_page)),
             self.candidate.eq(Mux(event.is_table, of_table, pages.target)),
             self.candidate_second.eq(
                 Mux(event.is_table, now.mode == TranslationMode.SECOND_STAGE, pages.target_second)

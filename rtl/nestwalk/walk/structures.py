@@ -72,7 +72,7 @@ class StructureReader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         cfg = self.cfg
-        m.submodules.expected = expected = Queue(ExpectedStructure(cfg), cfg.walk_slots)
+        m.submodules.expected = expected = Queue(ExpectedStructure(cfg), cfg.walk_slots, refuses=False)
         wiring.connect(m, wiring.flipped(self.expected), expected.i)
 
         piece = self.data.payload.data
@@ -80,7 +80,7 @@ class StructureReader(wiring.Component):
         number = Signal(2)
         first, second = Signal(PIECE_BITS, reset_less=True), Signal(PIECE_BITS, reset_less=True)
         error, reserved = Signal(), Signal()
-        whose = Signal(ExpectedStructure(cfg), reset_less=True)
+        whose, is_kind = Signal(ExpectedStructure(cfg), reset_less=True), Signal(len(StructureKind), reset_less=True)
         failed = (self.data.payload.response == AxiResponse.SLVERR) | (self.data.payload.response == AxiResponse.DECERR)
         starts = number == 0
         mode = Mux(starts, PasidEntry.at_piece(0, piece).pgtt, PasidEntry.at_piece(0, first).pgtt)
@@ -94,6 +94,7 @@ class StructureReader(wiring.Component):
                 error.eq(failed | (error & ~starts)),
                 reserved.eq(self._reserved(kind, number, mode) | (reserved & ~starts)),
                 whose.eq(expected.o.payload),
+                is_kind.eq(Cat(kind == one for one in StructureKind)),
             ]
             with m.If(starts):
                 m.d.sync += first.eq(piece)
@@ -101,18 +102,26 @@ class StructureReader(wiring.Component):
                 m.d.sync += second.eq(piece)
             m.d.comb += expected.o.ready.eq(self.data.payload.last)
 
-        self._tell(m, whose, error, reserved, first, second)
+        self._tell(m, whose, dict(zip(StructureKind, is_kind, strict=True)), error, reserved, first, second)
         return m
 
-    def _tell(self, m, whose, error, reserved, first, second):
-        """What the structure in hand says; each kind's checks apart, and fields of the same place from there."""
+    def _tell(self, m, whose, is_kind, error, reserved, first, second):
+        """What the structure in hand says; each kind's checks apart, and fields of the same place from there.
+
+        Of a context and a PASID-table entry the pieces that say something are there a cycle before the last one, and
+        so these are told from registers.
+        """
         cfg, event = self.cfg, self.event
-        is_kind = {kind: whose.kind == kind for kind in StructureKind}
         half = Signal(64)
         in_upper = whose.upper & (is_kind[StructureKind.ROOT] | is_kind[StructureKind.DIRECTORY])
         root, legacy_root, directory = ScalableRootEntry(first), RootEntry(first), PasidDirectoryEntry(half)
         context, legacy = ScalableContextEntry(Cat(first, second)), LegacyContextEntry(first)
         pasid = PasidEntry(Cat(first, second, C(0, 2 * PIECE_BITS)))
+        context_invalid, pasid_invalid = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [
+            context_invalid.eq(context.invalid_programming()),
+            pasid_invalid.eq(pasid.invalid_programming(cfg)),
+        ]
         present = {
             StructureKind.ROOT: root.present(whose.upper),
             StructureKind.LEGACY_ROOT: legacy_root.present(),
@@ -122,9 +131,9 @@ class StructureReader(wiring.Component):
             StructureKind.PASID: pasid.present(),
         }
         invalid = {
-            StructureKind.CONTEXT: context.invalid_programming(),
+            StructureKind.CONTEXT: context_invalid,
             StructureKind.LEGACY_CONTEXT: legacy.invalid_programming(cfg),
-            StructureKind.PASID: pasid.invalid_programming(cfg),
+            StructureKind.PASID: pasid_invalid,
         }
         in_one_piece = {
             StructureKind.ROOT: root.reserved_set(cfg, whose.upper),

@@ -4,7 +4,7 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..bus.translation import PageSize, TranslationRequest
+from ..bus.translation import PageSize, TranslationRequest, is_page_request
 from ..config import IommuConfig
 from ..formats.fault import FaultReason as R
 from ..formats.pasid import TranslationMode
@@ -44,6 +44,7 @@ class _Seen(data.StructLayout):
                 "nested_index": 9,
                 "hint_level_2": 1,
                 "pass_through": 1,
+                "page_request": 1,
                 "base": cfg.page_bits,
                 "identity": Identity,
             }
@@ -55,7 +56,7 @@ class TableStep(wiring.Component):
     combinational.
 
     The order of the checks is that of §3.3: access error, not present, reserved, invalid programming, then the gates
-    for the request. The last table entry leads to the first paging entry, or grants (pass-through).
+    for the request. The last table entry leads to the first paging entry, or grants (pass-through, page requests).
 
     Parameters
     ----------
@@ -127,9 +128,10 @@ class TableStep(wiring.Component):
         self._choose_kind(m, is_kind)
         self._enter_pages(m, space)
         interrupt = is_kind[StructureKind.START] & seen.gates.interrupt_request
-        grants = interrupt | seen.pass_through
+        grants = interrupt | seen.pass_through | (enters & seen.page_request)
         # FPD says nothing about what comes before any entry that has it, nor about one that cannot be read (§4).
         unqualified = Cat(is_kind[kind] for kind in (StructureKind.START, *ROOTS)).any() | seen.error
+        unrecorded = is_kind[StructureKind.START] & seen.gates.unsupported_type
         self._choose_address(m, is_kind, grants)
 
         m.d.comb += [
@@ -141,14 +143,14 @@ class TableStep(wiring.Component):
             self.space.eq(space),
             self.space.pasid.eq(seen.identity.pasid),
             self.space.fpd.eq(seen.identity.fpd),
-            decision.recorded.eq((unqualified | ~seen.identity.fpd) & ~seen.gates.unsupported_type),
+            decision.recorded.eq((unqualified | ~seen.identity.fpd) & ~unrecorded),
         ]
         leads = Cat(is_kind[kind] for kind in StructureKind).any() & ~enters & ~interrupt
         actions = {
             Action.FAULT: faulty,
             Action.GRANT: grants & ~faulty,
             Action.LOOKUP_GUEST: seen.enters_nested & ~faulty,
-            Action.READ_ENTRY: enters & ~seen.pass_through & ~seen.enters_nested & ~faulty,
+            Action.READ_ENTRY: enters & ~grants & ~seen.enters_nested & ~faulty,
             Action.READ_STRUCTURE: leads & ~faulty,
         }
         m.d.comb += [does(decision, action).eq(value) for action, value in actions.items()]
@@ -176,12 +178,13 @@ class TableStep(wiring.Component):
         cached_context = known.context if cfg.context_cache is not None else event.context
         m.d.comb += Value.cast(now_context).eq(Mux(begins, Value.cast(cached_context), Value.cast(event.context)))
         gates = Signal(Gates)
-        checked = check_gates(cfg, request, beginning.root_pointer.mode, now_context, now_space)
+        checked = check_gates(cfg, request, beginning.root_pointer, now_context, now_space)
         m.d.comb += [gates[name].eq(value) for name, value in checked.items()]
 
         enters = is_kind[StructureKind.PASID] | is_kind[StructureKind.LEGACY_CONTEXT]
         m.d.comb += self.now_known.eq(enters)
-        pass_through = enters & (now_space.mode == TranslationMode.PASS_THROUGH)
+        page_request = is_page_request(cfg, request)
+        pass_through = enters & (now_space.mode == TranslationMode.PASS_THROUGH) & ~page_request
         hinted = C(0)
         bases = []
         if structure_shapes(cfg):
@@ -201,7 +204,7 @@ class TableStep(wiring.Component):
             (first, now_space.first_root),
             (second, now_space.second_root),
         ]
-        self._index_pages(m, enters & ~hinted)
+        self._index_pages(m, enters & ~hinted & ~page_request)
         arrives = self.valid & ~begins
         m.d.sync += [
             context.eq(now_context),
@@ -215,6 +218,7 @@ class TableStep(wiring.Component):
             seen.gates.eq(gates),
             seen.hinted.eq(hinted & self.valid),
             seen.pass_through.eq(pass_through & self.valid),
+            seen.page_request.eq(page_request),
             seen.base.eq(one_of(bases)),
         ]
         self._identify(m, is_kind, now_context, known)
@@ -325,11 +329,13 @@ class TableStep(wiring.Component):
                 (gates.unsupported_type, R.NONE),
                 (gates.bad_interrupt, R.INTERRUPT_BAD_REQUEST),
                 (gates.bad_mode, R.RTA_1),
+                (gates.page_request_in_legacy, R.RTA_3),
                 (gates.pasid_in_legacy, R.RTA_2),
                 (gates.late_execute, R.RTA_5),
             ],
             StructureKind.CONTEXT: [
                 (gates.pasid_disabled, R.SCT_6),
+                (gates.page_requests_disabled, R.SCT_8),
                 (gates.pasid_too_wide, R.SGN_10),
                 (gates.pasid_beyond, R.SCT_7),
                 (gates.pasid_is_rid_pasid, R.SCT_9),
@@ -352,7 +358,9 @@ class TableStep(wiring.Component):
             reasons, shut = entries.get(kind, ()), requests.get(kind, [])
             code, _faulty = first_fault([*zip(of_entry, reasons, strict=False), *shut])
             codes.append((here, code))
-            found += [here & condition for condition, _reason in shut]
+            # A page request does not go beyond the address space.
+            met = here & ~seen.page_request if kind is StructureKind.PASID else here
+            found += [met & condition for condition, _reason in shut]
         m.d.comb += Value.cast(self.decision.fault).eq(one_of(codes))
         return Cat(found).any()
 

@@ -8,7 +8,7 @@ from ..bus.fork import Fork
 from ..bus.memory import MemoryReadSignature, MemoryWriteSignature
 from ..bus.merge import Merge
 from ..bus.sharing import sharing_port
-from ..bus.translation import RootPointer, TranslationRequest, TranslationResponse
+from ..bus.translation import PageVerdict, RootPointer, TranslationRequest, TranslationResponse
 from ..config import IommuConfig
 from ..counters.events import Events
 from ..formats.fault import FaultEvent
@@ -26,9 +26,9 @@ class Translator(wiring.Component):
 
     ::
 
-        request ──> LookupPipeline ──hit──────────────┬─> response
-                         │  ^ fills                   │
-                         └──┼──miss──> Walker ────────┘──> faults
+        request ──────> LookupPipeline ──hit──────────┬─> response
+        page_request ─┘  │  ^ fills                   │
+                         └──┼──miss──> Walker ────────┘──> faults, verdict
                             └──────────┘ │  └─> EntryUpdate ──> update_read, update_write
         invalidations ──> both           └─> read
 
@@ -49,6 +49,9 @@ class Translator(wiring.Component):
     ----------
     request, response : stream of TranslationRequest, TranslationResponse
         Tags of requests in flight differ; answers come in any order.
+    page_request, verdict : In(stream of TranslationRequest), Out(stream of PageVerdict)
+        With ``cfg.page_requests``: requests of the type `AddressType.PAGE_REQUEST`, one at a time, and what becomes of
+        each, taken when it comes.
     root_pointer : In(RootPointer)
         Sampled with each accepted request.
     invalidations : In(stream of Invalidation)
@@ -67,10 +70,15 @@ class Translator(wiring.Component):
 
     def __init__(self, cfg: IommuConfig):
         self.cfg = cfg
+        page_requests = {
+            "page_request": In(stream.Signature(TranslationRequest(cfg))),
+            "verdict": Out(stream.Signature(PageVerdict(cfg), always_ready=True)),
+        }
         super().__init__(
             {
                 "request": In(stream.Signature(TranslationRequest(cfg))),
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
+                **(page_requests if cfg.page_requests else {}),
                 "root_pointer": In(RootPointer(cfg)),
                 "invalidations": In(stream.Signature(Invalidation)),
                 "mark": Out(1),
@@ -90,10 +98,11 @@ class Translator(wiring.Component):
         m.submodules.lookup = lookup = LookupPipeline(cfg)
         m.submodules.walker = walker = Walker(cfg)
         m.submodules.update = update = EntryUpdate(cfg)
-        m.submodules.responses = responses = Merge(TranslationResponse(cfg))
+        m.submodules.responses = responses = Merge(TranslationResponse(cfg), claimed=True)
         wiring.connect(m, wiring.flipped(self.request), lookup.request)
         wiring.connect(m, lookup.miss, walker.miss)
         wiring.connect(m, lookup.response, responses.i[0])
+        m.d.comb += responses.claims.eq(lookup.responds)
         wiring.connect(m, walker.response, responses.i[1])
         wiring.connect(m, responses.o, wiring.flipped(self.response))
         wiring.connect(m, walker.faults, wiring.flipped(self.faults))
@@ -104,6 +113,9 @@ class Translator(wiring.Component):
         wiring.connect(m, update.write, wiring.flipped(self.update_write))
         for name in ("iotlb_fill", "pasid_fill", *optional_fills(cfg)):
             wiring.connect(m, getattr(walker, name), getattr(lookup, name))
+        if cfg.page_requests:
+            wiring.connect(m, wiring.flipped(self.page_request), lookup.page_request)
+            wiring.connect(m, walker.verdict, wiring.flipped(self.verdict))
         m.d.comb += [lookup.root_pointer.eq(self.root_pointer), walker.root_pointer.eq(self.root_pointer)]
         if cfg.waiting_misses:
             m.d.comb += lookup.status.eq(walker.status)

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..bus.memory import MemoryReadSignature
 from ..bus.sharing import sharing_port
-from ..bus.translation import RootPointer, TranslationResponse
+from ..bus.translation import PageVerdict, RootPointer, TranslationResponse, is_page_request
 from ..config import IommuConfig
 from ..counters.events import Events
 from ..formats.fault import FaultEvent
@@ -73,6 +73,8 @@ class Walker(wiring.Component):
     faults : Out(stream of FaultEvent)
         A faulted request is answered once its event has been taken.
     read : Out(MemoryReadSignature)
+    verdict : Out(stream of PageVerdict)
+        Taken when it comes; with ``cfg.page_requests``.
     update_request, update_response : Out, In(stream)
         To and from `nestwalk.walk.update.EntryUpdate`.
     iotlb_fill, structure_fill, context_fill, pasid_fill : Out(stream)
@@ -107,6 +109,9 @@ class Walker(wiring.Component):
                 "root_pointer": In(RootPointer(cfg)),
                 "response": Out(stream.Signature(TranslationResponse(cfg))),
                 "faults": Out(stream.Signature(FaultEvent)),
+                **(
+                    {"verdict": Out(stream.Signature(PageVerdict(cfg), always_ready=True))} if cfg.page_requests else {}
+                ),
                 "read": Out(MemoryReadSignature(cfg)),
                 "update_request": Out(stream.Signature(UpdateRequest(cfg))),
                 "update_response": In(stream.Signature(UpdateResponse(cfg))),
@@ -161,6 +166,8 @@ class Walker(wiring.Component):
         wiring.connect(m, marks.slot, selector.mark)
         wiring.connect(m, wiring.flipped(self.update_response), selector.updated)
         m.d.comb += [
+            selector.arrives.eq(reads.arrives),
+            selector.arrives_structure.eq(reads.arrives_structure),
             selector.invalidating.eq(self.invalidating),
             selector.stale.eq(self._start.stale),
             memory.slot.eq(selector.slot),
@@ -286,11 +293,13 @@ class Walker(wiring.Component):
             results.space.domain_id.eq(space.domain_id),
             results.space.pasid.eq(space.pasid),
             results.space.first_stage.eq(first),
+            results.mode.eq(space.mode),
             results.late.eq(late),
             results.drop_fills.eq(self.overtake),
             results.finds.eq(findings.finds & bool(structure_shapes(self.cfg))),
             results.table_level.eq(findings.table_level),
-            findings.late.eq(late),
+            # A page request meets fewer checks than those that the caches vouch for.
+            findings.late.eq(late | is_page_request(self.cfg, step.before.request)),
             findings.drop.eq(self.overtake),
             findings.before.eq(step.before),
             findings.is_context.eq(step.is_context),
@@ -308,6 +317,8 @@ class Walker(wiring.Component):
         wiring.connect(m, reads.read, wiring.flipped(self.read))
         wiring.connect(m, results.response, wiring.flipped(self.response))
         wiring.connect(m, results.faults, wiring.flipped(self.faults))
+        if self.cfg.page_requests:
+            wiring.connect(m, results.verdict, wiring.flipped(self.verdict))
         wiring.connect(m, results.iotlb_fill, wiring.flipped(self.iotlb_fill))
         wiring.connect(m, self._findings.pasid_fill, wiring.flipped(self.pasid_fill))
         if self.cfg.context_cache is not None:

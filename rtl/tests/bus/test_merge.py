@@ -1,11 +1,14 @@
 """`Merge`: nothing lost or reordered, an offered item stays, both sources get their turn, no cycle of its own."""
 
+import pytest
+
 from nestwalk.bus.merge import Merge
 from rtl.tests.simulation import simulate
 
 
-def test_random_streams(rng):
-    dut = Merge(16)
+@pytest.mark.parametrize("claimed", [False, True])
+def test_random_streams(claimed, rng):
+    dut = Merge(16, claimed=claimed)
     count = 400
     sent = ([0x1000 + n for n in range(count)], [0x2000 + n for n in range(count)])
     received = []
@@ -13,18 +16,22 @@ def test_random_streams(rng):
     async def testbench(ctx):
         left = [list(items) for items in sent]
         offered = [False, False]
-        refused = None
+        refused, late = None, 0
         while any(left):
             for port in range(2):
                 if not offered[port] and left[port] and rng.random() < 0.6:
                     offered[port] = True
                     ctx.set(dut.i[port].payload, left[port][0])
                 ctx.set(dut.i[port].valid, offered[port])
+            claims = claimed and (offered[0] or rng.random() < 0.7)
+            if claimed:
+                ctx.set(dut.claims, claims)
             ctx.set(dut.o.ready, rng.random() < 0.5)
             _clk, _rst, valid, ready, payload, *taken = await ctx.tick().sample(
                 dut.o.valid, dut.o.ready, dut.o.payload, dut.i[0].ready, dut.i[1].ready
             )
-            assert valid == any(offered), "passes on in the same cycle"
+            late = late + 1 if offered[1] and not valid else 0
+            assert valid == any(offered) or (claims and late == 1), "passes on in the same cycle"
             assert refused in (None, payload), "an offered item changed"
             refused = payload if valid and not ready else None
             moved = [port for port in range(2) if offered[port] and taken[port]]

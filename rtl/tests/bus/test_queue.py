@@ -23,9 +23,10 @@ def item(number: int) -> dict:
     return {"colour": Colour.RED if number % 3 else Colour.BLUE, "number": number}
 
 
+@pytest.mark.parametrize("refuses", [True, False], ids=["refuses", "never_refuses"])
 @pytest.mark.parametrize(("depth", "registered"), [(1, 0), (2, 0), (3, 0), (4, 0), (9, 0), (3, 1), (4, 1), (9, 1)])
-def test_keeps_order_and_fills_to_its_depth(depth, registered, rng):
-    dut = Queue(Item, depth, registered=bool(registered))
+def test_keeps_order_and_fills_to_its_depth(depth, registered, refuses, rng):
+    dut = Queue(Item, depth, refuses=refuses, registered=bool(registered))
     count = 300
     received = []
     levels = set()
@@ -33,6 +34,8 @@ def test_keeps_order_and_fills_to_its_depth(depth, registered, rng):
     async def put(ctx):
         for number in range(count):
             await ctx.tick().repeat(rng.choice([0, 0, 0, 1, 5]) + 1)
+            while not refuses and ctx.get(dut.level) == depth:
+                await ctx.tick()
             await send(ctx, dut.i, item(number))
 
     async def take(ctx):
@@ -45,7 +48,7 @@ def test_keeps_order_and_fills_to_its_depth(depth, registered, rng):
         while True:
             _clk, _rst, level, ready = await ctx.tick().sample(dut.level, dut.i.ready)
             levels.add(level)
-            assert ready == (level < depth)
+            assert ready == (level < depth) or not refuses
 
     simulate(dut, put, take, background=(observe,))
     assert received == [(item(n)["colour"], n) for n in range(count)]

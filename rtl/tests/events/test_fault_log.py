@@ -10,6 +10,7 @@ from nestwalk.formats.fault import FaultReason
 from rtl.tests.simulation import simulate
 
 READ, WRITE, ATOMIC, ZERO_LENGTH_READ = range(4)
+PAGE_REQUEST = 3
 TYPES = {READ: (1, 0), ZERO_LENGTH_READ: (1, 0), WRITE: (0, 0), ATOMIC: (1, 1)}
 
 
@@ -20,7 +21,7 @@ def random_fault(rng) -> dict:
         "pasid": rng.getrandbits(20),
         "privileged": rng.randrange(2),
         "execute": rng.randrange(2),
-        "address_type": rng.randrange(3),
+        "address_type": rng.randrange(4),
         "access": rng.randrange(4),
         "page": rng.getrandbits(52),
         "reason": rng.choice(list(FaultReason)),
@@ -30,13 +31,14 @@ def random_fault(rng) -> dict:
 def recorded(fault: dict, cfg, address_width: int) -> dict:
     """The record of a fault, its F bit set (§1.8)."""
     pasid = fault["pasid_valid"]
-    t1, t2 = TYPES[fault["access"]]
+    page_request = fault["address_type"] == PAGE_REQUEST and cfg.page_requests
+    t1, t2 = (0, 1) if page_request else TYPES[fault["access"]]
     return {
         "fi": fault["page"] % (1 << address_width - 12),
         "sid": fault["source_id"],
         "t1": t1,
         "t2": t2,
-        "at": fault["address_type"] if cfg.device_tlb else 0,
+        "at": fault["address_type"] if cfg.device_tlb and not page_request else 0,
         "pp": pasid,
         "pv": fault["pasid"] if pasid else 0,
         "priv": fault["privileged"] & pasid,
@@ -142,6 +144,7 @@ def test_random_faults_with_overflow_and_recovery(preset, address_width, rng):
                         assert record == reference.records[index]
                     else:
                         assert record["f"] == 0
+            await ctx.tick()
             assert ctx.get(dut.pending) == reference.pending
             assert ctx.get(dut.overflow) == reference.overflow
             if reference.pending:

@@ -19,7 +19,7 @@ __all__ = ["Burst", "Rates", "Surroundings", "random_bursts"]
 ATTRIBUTES = ("id", "len", "size", "burst", "lock", "cache", "prot", "qos", "user")
 SIDEBAND = ("mmusid", "mmussid", "mmussidv", "mmuatst")
 FIXED, INCR, WRAP = range(3)
-HIT_LATENCY = 4
+HIT_LATENCY = 5
 
 
 @dataclass

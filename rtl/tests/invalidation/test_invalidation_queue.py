@@ -20,7 +20,7 @@ DEFAULT = PRESETS["DEFAULT"]
 
 
 class Bench:
-    """A queue, and Python for what surrounds it: register file, memory, caches, devices, draining.
+    """A queue, and Python for what surrounds it: register file, memory, caches, devices, draining, page requests.
 
     ``events`` is everything that the queue did, in order: decoded descriptors as of the reference, ("status", address,
     data), ("interrupt",) and ("error", code).
@@ -41,6 +41,8 @@ class Bench:
         self.events: list[tuple] = []
         self.drained = True
         self.caches_busy = False
+        self.pages_drained: set[int] = set()  # addresses of statuses that wait for page requests
+        self.page_requests = self.under_way = 0
         self.offset = 0  # where software writes next, in bytes
         self.memory.before = self._before
 
@@ -107,10 +109,12 @@ class Bench:
             _clk, _rst, *values = await ctx.tick().sample(
                 *(queue.invalidations.valid, queue.invalidations.ready, queue.invalidations.payload),
                 *(queue.messages.valid, queue.messages.ready, queue.messages.payload),
-                queue.write.request.valid,
+                *(queue.write.request.valid, queue.write.request.payload),
+                *([queue.drains] if self.cfg.page_requests else []),
             )
-            invalidate, taken, invalidation, message, received, content, writes = values
+            invalidate, taken, invalidation, message, received, content, writes, write, *drains = values
             assert self.drained or not writes, "status was written before everything had drained"
+            self._ask_for_pages(ctx, drains, writes and write.address in self.pages_drained)
             if invalidate and taken:
                 self.events.append(as_tuple(invalidation))
                 drained_in = self.rng.choice([0, 0, 3, 40]) if self.patient else 0
@@ -119,6 +123,17 @@ class Bench:
             self.drained = drained_in == 0
             ctx.set(queue.drained, self.drained)
             drained_in = max(0, drained_in - 1)
+
+    def _ask_for_pages(self, ctx, drains: list[int], draining: bool):
+        """One cycle of page requests, of which one is accepted whenever none is under way and ``drains`` is low."""
+        if not self.cfg.page_requests:
+            return
+        queue = self.queue
+        accepts = ctx.get(queue.page_requests_idle) and not any(drains)
+        assert not draining or not (accepts or self.under_way), "status was written before page requests were queued"
+        self.under_way = self.rng.choice([1, 5, 40]) if accepts else max(0, self.under_way - 1)
+        self.page_requests += accepts
+        ctx.set(queue.page_requests_idle, not self.under_way)
 
     def run(self, software, **options):
         simulate(self.module, software, background=(self.memory.run, self.registers, self.surroundings), **options)
@@ -167,6 +182,10 @@ def test_executes_legal_descriptors_in_order(wide, mode, size, mem_data_width, r
     count = (bench.bytes // bench.step) * 3 // 2  # wraps once
     values = [legal_descriptor(rng, cfg, scalable=mode != 0) for _ in range(count)]
     status = {}
+    for value in values:
+        match decode(value, cfg, scalable=mode != 0):
+            case ("wait", _, (address, _)) if value >> 7 & 1:
+                bench.pages_drained.add(address)
 
     async def software(ctx):
         bench.enable(ctx)
@@ -188,6 +207,8 @@ def test_executes_legal_descriptors_in_order(wide, mode, size, mem_data_width, r
                 status[address] = data
     verify_events(bench.events, values, cfg, scalable=mode != 0)
     assert status
+    assert bench.pages_drained
+    assert bench.page_requests > 100
     assert {address: bench.memory.read(address, 4) for address in status} == status
     executed = [access for access in bench.memory.log if access.kind == "read"]
     assert sum(access.size for access in executed) == count * bench.step
@@ -417,4 +438,4 @@ def test_latency_of_an_invalidation_and_a_wait(latency, rng):
             cycles.append(bench.memory.cycle - started)
 
     bench.run(software)
-    assert set(cycles) == {2 * latency + 15}
+    assert set(cycles) == {2 * latency + 17}

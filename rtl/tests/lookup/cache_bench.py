@@ -124,7 +124,9 @@ class CacheBench:
     async def cycle(self, ctx, key: dict | None = None):
         """One cycle with a look-up, of a random key by default."""
         dut, port = self.port.dut, self.port
-        self.keys.append(key or self.rules.random_key(self.rng))
+        key = key or self.rules.random_key(self.rng)
+        # Whoever looks up gives PASID 0 where there is none.
+        self.keys.append(key | {"pasid": 0} if key.get("pasid_valid") == 0 else key)
         port.present(ctx, self.keys)
         _clk, _rst, fill_taken, done, filled, evicted, *values = await ctx.tick().sample(
             dut.fill.ready, dut.invalidations.ready, dut.filled, dut.evicted, *port.answers

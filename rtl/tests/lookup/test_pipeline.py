@@ -217,9 +217,9 @@ class Soak:
 
     async def run(self, ctx, requests: int):
         dut, rng = self.dut, self.rng
-        offered, tag, stall, root = None, 0, 0.5, root_pointer(0, True)
+        offered, entering, tag, stall, root = None, None, 0, 0.5, root_pointer(0, True)
         sweep = []
-        while tag < requests or offered or self.flights:
+        while tag < requests or offered or entering or self.flights:
             if not self.now % 200:
                 stall = rng.choice([0.0, 0.2, 0.9, 0.99]) if tag < requests else 0.0
             if not offered and tag < requests and rng.random() < 0.9:
@@ -250,10 +250,15 @@ class Soak:
                 self.check_response(values[5])
             if missed:
                 self.check_miss(values[8])
+            # A request enters in the cycle after it is taken.
+            if entering:
+                request, outcome = entering
+                self.flights[request["tag"]] = Flight(request, root, self.now, outcome if root["enabled"] else "bypass")
+            entering = None
             if accepted:
                 assert offered
-                outcome = offered[1] if root["enabled"] else "bypass"
-                self.flights[offered[0]["tag"]] = Flight(offered[0], root, self.now, outcome)
+                request, outcome = offered
+                entering = request | {"pasid": request["pasid"] if request["pasid_valid"] else 0}, outcome
                 offered = None
             if mark:
                 self.mark = self.now

@@ -6,16 +6,25 @@ from amaranth.hdl import Module, Value
 from amaranth.lib import data
 
 from nestwalk.bus.axi import AxiResponse
-from nestwalk.bus.translation import PageSize
+from nestwalk.bus.translation import Access, AddressType, PageSize
 from nestwalk.config import IommuConfig
 from nestwalk.walk.pages import PageStep
 from nestwalk.walk.state import Action, Phase, StructureKind
 from nestwalk.walk.structures import STRUCTURE_SIZES, StructureReader
 from nestwalk.walk.tables import TableStep
 from nestwalk_sim.memory import AccessError, Memory
-from nestwalk_sim.model import AccessKind, MemoryAccess, Request, Result, UnitState
+from nestwalk_sim.model import AccessKind, MemoryAccess, PageRequest, Request, Result, UnitState
 
-__all__ = ["PAGE_SIZES", "Outcome", "Steps", "compare_outcome", "hardware_request", "root_pointer"]
+__all__ = [
+    "PAGE_SIZES",
+    "Outcome",
+    "Steps",
+    "accesses_of",
+    "compare_outcome",
+    "hardware_request",
+    "page_walk_request",
+    "root_pointer",
+]
 
 PAGE_SIZES = {PageSize.SIZE_4K: 1 << 12, PageSize.SIZE_2M: 1 << 21, PageSize.SIZE_1G: 1 << 30}
 
@@ -36,6 +45,20 @@ def hardware_request(request: Request, tag: int = 0) -> dict:
     }
 
 
+def page_walk_request(request: PageRequest) -> dict:
+    """Fields of the `TranslationRequest` that takes a page request through the tables."""
+    return {
+        "source_id": request.source_id,
+        "pasid_valid": request.pasid is not None,
+        "pasid": request.pasid or 0,
+        "address": request.address,
+        "access": Access.WRITE if request.write and not request.read else Access.READ,
+        "address_type": AddressType.PAGE_REQUEST,
+        "privileged": request.privileged,
+        "execute": request.execute,
+    }
+
+
 def root_pointer(state: UnitState) -> dict:
     """Fields of a `RootPointer`."""
     return {"enabled": state.translation_enabled, "mode": state.ttm, "root_table": state.root_table >> 12}
@@ -51,6 +74,7 @@ class Outcome:
     size: PageSize
     recorded: bool
     permissions: int
+    cached: bool
     accesses: list[tuple[AccessKind, int, int]]
 
 
@@ -86,12 +110,13 @@ class Steps:
         self.module = Module()
         self.module.submodules += [self.reader, self.tables, self.pages]
 
-    async def walk(self, ctx, memory: Memory, state: UnitState, request: Request) -> Outcome:
+    async def walk(self, ctx, memory: Memory, state: UnitState, request: Request | PageRequest) -> Outcome:
         """Walk for one request; accessed and dirty bits are set in ``memory``."""
         tables, pages = self.tables, self.pages
+        fields = page_walk_request(request) if isinstance(request, PageRequest) else hardware_request(request)
         accesses: list[tuple[AccessKind, int, int]] = []
         for step in (tables, pages):
-            ctx.set(step.request, hardware_request(request))
+            ctx.set(step.request, fields)
             ctx.set(step.valid, 1)
         ctx.set(Value.cast(tables.beginning), 0)
         ctx.set(tables.beginning.kind, StructureKind.START)
@@ -124,6 +149,7 @@ class Steps:
                         size=decision.size,
                         recorded=bool(decision.recorded),
                         permissions=raw(decision.permissions),
+                        cached=bool(decision.cached),
                         accesses=accesses,
                     )
                 case _:
@@ -135,6 +161,7 @@ class Steps:
         ctx.set(Value.cast(pages.progress), raw(decision.progress))
         if step is tables:
             ctx.set(tables.begins, 0)
+            ctx.set(Value.cast(tables.beginning), 0)  # means nothing from here on
             ctx.set(Value.cast(tables.identity), raw(ctx.get(tables.next_identity)))
             ctx.set(Value.cast(pages.space), raw(ctx.get(tables.space)))
             ctx.set(pages.address, ctx.get(tables.input_address))
@@ -147,7 +174,9 @@ class Steps:
         if reads_entry and decision.progress.phase is Phase.FIRST_STAGE:
             ctx.set(pages.entry, decision.address >> 3)
 
-    async def _read_structure(self, ctx, memory: Memory, address: int, kind: StructureKind, request: Request):
+    async def _read_structure(
+        self, ctx, memory: Memory, address: int, kind: StructureKind, request: Request | PageRequest
+    ):
         """Through the reader, piece by piece; its event, of the cycle after the last, is the table step's."""
         reader = self.reader
         size = 1 << STRUCTURE_SIZES[kind]

@@ -3,11 +3,24 @@
 from collections import Counter
 
 from nestwalk.config import preset
-from nestwalk_sim.builders import Coverage, random_scenarios
+from nestwalk_sim.builders import Coverage, HostSpace, ScalableTables, random_scenarios
+from nestwalk_sim.builders.page_requesters import random_page_requesters
 from nestwalk_sim.memory import Memory
-from nestwalk_sim.model import AccessKind, AddressType, ModelConfig, Request, Result, UnitState, model_preset, translate
+from nestwalk_sim.model import (
+    AccessKind,
+    AddressType,
+    ModelConfig,
+    PageRequest,
+    Request,
+    Result,
+    UnitState,
+    accept_page_request,
+    model_preset,
+    page_request_conditions,
+    translate,
+)
 from rtl.tests.simulation import simulate
-from rtl.tests.walk.steps import Steps, compare_outcome
+from rtl.tests.walk.steps import Steps, accesses_of, compare_outcome
 
 
 class RandomWalks:
@@ -74,6 +87,38 @@ def test_random_walks_of_units_that_announce_less(rng):
         simulate(steps.module, testbench, limit=1_000_000)
         faults |= {kind for kind in walks.kinds if isinstance(kind, str)}
     assert len(faults) > 40
+
+
+def test_page_requests_end_at_the_pasid_entry(rng):
+    """Every fault of §4 that page requests meet, with and without PASID; what is accepted is granted, not cached."""
+    steps, model = Steps(preset("DEFAULT")), model_preset("DEFAULT")
+    met = set()
+
+    async def check(ctx, memory: Memory, state: UnitState, request: PageRequest):
+        verdict = accept_page_request(memory, state, model, request)
+        outcome = await steps.walk(ctx, memory, state, request)
+        assert outcome.accesses == accesses_of(verdict.accesses)
+        assert outcome.granted == verdict.accepted
+        assert not (outcome.granted and outcome.cached)
+        if not verdict.accepted:
+            assert (outcome.fault, outcome.recorded) == (verdict.fault or 0, verdict.recorded), verdict.fault_condition
+        met.add((verdict.fault_condition, request.pasid is not None))
+
+    async def testbench(ctx):
+        for _ in range(2):
+            memory = Memory()
+            tables = ScalableTables(HostSpace(memory, model.haw, rng))
+            for device in random_page_requesters(rng, model, tables, sane=40, faulty=80):
+                await check(ctx, memory, tables.state, device.request(rng, group=0, last=True))
+            for ttm, root, enabled in ((0, 0x1000, 1), (2, 0x1000, 1), (3, 0x1000, 1), (1, 0x1000, 1), (1, 0x1000, 0)):
+                for pasid in (None, 0xFFFFF):
+                    request = PageRequest(0x1234, pasid, rng.getrandbits(52) << 12, True, True, True, 1, True, True)
+                    await check(ctx, Memory(), UnitState(bool(enabled), root, ttm), request)
+
+    simulate(steps.module, testbench, limit=1_000_000)
+    assert {condition for condition, _ in met} == page_request_conditions(model) | {None}
+    with_pasid_only = {"SCT.6", "SCT.7", "SCT.9"}
+    assert len(met) == 2 * (len(page_request_conditions(model)) + 1) - len(with_pasid_only)
 
 
 def test_translation_and_translated_requests_end_before_they_read(rng):

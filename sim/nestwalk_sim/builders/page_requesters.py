@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from ..model import ModelConfig, PageRequest, page_request_conditions
+from ..model import ModelConfig, PageRequest, Request, page_request_conditions
 from .defects import DEFECTS, Defect
 from .defects.catalogue import change_context, is_scalable
 from .shapes import scalable_shapes
@@ -39,12 +39,15 @@ class PageRequester:
     ----------
     source_id, pasid : int, int or None
     condition : str or None
-        The fault condition that its requests meet; None if they are accepted.
+        The fault condition that its page requests meet; None if they are accepted.
+    access : Request
+        An access of its own.
     """
 
     source_id: int
     pasid: int | None
     condition: str | None
+    access: Request
 
     def request(self, random: Random, *, group: int, last: bool) -> PageRequest:
         """A request for any page. Without a PASID it is neither privileged nor for execution."""
@@ -79,4 +82,5 @@ def random_page_requesters(
         change_context(target, DTE=1, PRE=1)
         if defect is not None:
             defect.plant(target)
-        yield PageRequester(source_id, target.request["pasid"], defect.condition if defect else None)
+        condition = defect.condition if defect else None
+        yield PageRequester(source_id, target.request["pasid"], condition, target.make_request())

@@ -8,7 +8,8 @@ from nestwalk.config import IommuConfig
 
 from ..model_unit import ModelTransport, model_config
 from .report import StoryReport
-from .story import MEMORY_SIZE, Machine, tell
+from .stage import Machine
+from .story import MEMORY_SIZE, tell
 
 __all__ = ["Progress", "prepare", "story_in_simulation", "story_on_model", "story_on_rtl"]
 

@@ -87,6 +87,9 @@ class AuxDomain:
 
     def problems(self) -> Iterator[str]:
         """What an auditor has to say of it (I8): each group's domain rests on exactly one attachment below."""
+        taken = self.domain.iommu.ioasids.allocated.get(self.pasid or 0)
+        if self.pasid is not None and (taken is None or taken.owner is not self.domain.owner):
+            yield f"I7: an auxiliary domain uses PASID {self.pasid}, which is not its owner's"
         if (self.pasid is None) != (not self.users):
             yield "I7: an auxiliary domain keeps a PASID without a parent, or the reverse"
         for mdev in self.mdevs:

@@ -25,6 +25,9 @@ class Device:
         Whether it is shared by mediated devices through auxiliary domains (S02).
     page_requests : bool
         Whether it asks for pages, so that its requests have to be drained (S09).
+    physical : int or None
+        Requester id of the physical function, if it is a virtual one (SR-IOV): invalidations that go to it count
+        against the physical function's queue.
     """
 
     source_id: int
@@ -34,6 +37,7 @@ class Device:
     ats: bool = False
     aux_domains: bool = False
     page_requests: bool = False
+    physical: int | None = None
 
     def __str__(self) -> str:
         bus, slot, function = self.source_id >> 8, self.source_id >> 3 & 31, self.source_id & 7

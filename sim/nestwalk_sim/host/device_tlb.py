@@ -33,6 +33,11 @@ class DeviceTlb:
         self.pages: list[CachedPage] = []
         self.silent = False
 
+    def reset(self) -> None:
+        """The device was reset: it keeps nothing and answers again."""
+        self.pages.clear()
+        self.silent = False
+
     def look_up(self, request: Request) -> int | None:
         """The cached host address for a request, None when it has to ask."""
         for page in self.pages:

@@ -34,7 +34,7 @@ class PagingDomain(IommuDomain):
         Whether first stages may be nested on it.
 
     ``tags`` are the entries that use it, nested ones included: changes of the second stage have to reach those too
-    (R7).
+    (R7). Under ``dirty_tracking`` the unit notes which pages are written.
     """
 
     STAGE = Stage.SECOND
@@ -46,6 +46,8 @@ class PagingDomain(IommuDomain):
         self.owner = owner
         self.nest_parent = nest_parent
         self.tags = CacheTags(iommu)
+        self.dirty_tracking = False
+        self._unflushed: dict[tuple[int, int], list[int]] = {}
 
     @classmethod
     async def create(cls, iommu: Iommu, owner: IoasidSet, *, levels: int = 4, nest_parent: bool = True) -> Self:
@@ -67,7 +69,7 @@ class PagingDomain(IommuDomain):
         return cls(iommu, table, domain_id, owner, nest_parent)
 
     def entry(self) -> PasidEntry:
-        return second_level_entry(self.iommu, self.table, self.domain_id)
+        return second_level_entry(self.iommu, self.table, self.domain_id, updates=self.dirty_tracking)
 
     async def map(self, address: int, host: int, size: int, permission: Permission, page_size: int = PAGE_SIZE) -> None:
         """Map guest-physical to host memory.
@@ -78,6 +80,7 @@ class PagingDomain(IommuDomain):
             EOVERFLOW for a range beyond 64 bits, else as `PageTable.map`; nothing is mapped then.
         """
         require(address + size <= 1 << 64, f"{size:#x} bytes at {address:#x} wrap around", errno.EOVERFLOW)
+        await self._settle()
         try:
             await self.table.map(address, host, size, permission, page_size)
         except IommuError as error:
@@ -88,19 +91,27 @@ class PagingDomain(IommuDomain):
             await self.tags.flush(address, size, self.iommu.log.trace("map", "R8"), mapped=True)
 
     async def unmap(self, address: int, size: int) -> None:
-        """R7: unmap, flush the parent's and every child's translations, and only then free what was unlinked.
+        """R7: unmap, flush the parent's and every child's translations, and only then free what was unlinked. When the
+        unit fails meanwhile the call can be repeated.
 
         Raises
         ------
         IommuError
             EINVAL for a range that cuts a large page, ENOENT for a hole in it.
         """
-        trace = self.iommu.log.trace("unmap", "R7")
-        unlinked = await self.table.unmap(address, size)
-        trace.step(f"second stage: {address:#x}+{size:#x} not present")
-        await self.tags.flush(address, size, trace)
-        for table in unlinked:
-            await self.iommu.pages.free(table)
+        if (address, size) not in self._unflushed:
+            self._unflushed[address, size] = await self.table.unmap(address, size)
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Flush what was unmapped, and free tables that nobody can walk any more."""
+        for (address, size), unlinked in list(self._unflushed.items()):
+            trace = self.iommu.log.trace("unmap", "R7")
+            trace.step(f"second stage: {address:#x}+{size:#x} not present")
+            await self.tags.flush(address, size, trace)
+            del self._unflushed[address, size]
+            for table in unlinked:
+                await self.iommu.pages.free(table)
 
     async def _unmap_leading(self, address: int, size: int, page_size: int) -> None:
         """Undo a map that ran out of tables on its way."""

@@ -1,15 +1,19 @@
 """A device model that issues DMA: it asks for each page's translation, then moves real bytes in host memory."""
 
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
 
 from ..model.request import Access, Request
 from .device import Device
 from .device_tlb import DeviceTlb
+from .page_requester import PageRequester
 from .transport import Memory
 
-__all__ = ["Answer", "DmaFault", "Endpoint", "Translator"]
+__all__ = ["Answer", "DmaFault", "Endpoint", "Translator", "asking", "pieces"]
 
 PAGE_SIZE = 4096
+
+Outcome = TypeVar("Outcome")
 
 
 class Answer(Protocol):
@@ -68,11 +72,21 @@ class Endpoint:
         Host memory.
     device_tlb : DeviceTlb, optional
         Where it keeps translations, if it does.
+    requester : PageRequester, optional
+        Its way to ask for pages that are missing, if it has one.
     """
 
-    def __init__(self, device: Device, translator: Translator, memory: Memory, device_tlb: DeviceTlb | None = None):
+    def __init__(
+        self,
+        device: Device,
+        translator: Translator,
+        memory: Memory,
+        device_tlb: DeviceTlb | None = None,
+        requester: PageRequester | None = None,
+    ):
         self.device = device
         self.device_tlb = device_tlb
+        self.requester = requester
         self._translator = translator
         self._memory = memory
 
@@ -84,20 +98,26 @@ class Endpoint:
         DmaFault
             At the first page that is blocked.
         """
-        for offset, size in _pieces(address, len(content)):
-            host = await self._translate(address + offset, Access.WRITE, pasid, privileged)
+        end = address + len(content)
+        for offset, size in pieces(address, len(content)):
+            request = Request(self.device.source_id, pasid, address + offset, Access.WRITE, privileged)
+            host = await self._reach(request, end)
             await self._memory.write(host, content[offset : offset + size])
 
     async def read(self, address: int, size: int, pasid: int | None = None, *, privileged: bool = False) -> bytes:
         """DMA read of ``size`` bytes; errors as `write`."""
         content = b""
-        for offset, length in _pieces(address, size):
-            host = await self._translate(address + offset, Access.READ, pasid, privileged)
+        for offset, length in pieces(address, size):
+            request = Request(self.device.source_id, pasid, address + offset, Access.READ, privileged)
+            host = await self._reach(request, address + size)
             content += await self._memory.read(host, length)
         return content
 
-    async def _translate(self, address: int, access: Access, pasid: int | None, privileged: bool) -> int:
-        request = Request(self.device.source_id, pasid, address, access, privileged)
+    async def _reach(self, request: Request, end: int) -> int:
+        """The host address for a request; pages that are missing up to ``end`` are asked for."""
+        return await asking(self.requester, request, end, lambda: self._translate(request))
+
+    async def _translate(self, request: Request) -> int:
         cached = self.device_tlb.look_up(request) if self.device_tlb is not None else None
         if cached is not None:
             return cached
@@ -109,7 +129,24 @@ class Endpoint:
         return answer.address
 
 
-def _pieces(address: int, size: int) -> list[tuple[int, int]]:
+async def asking(
+    requester: PageRequester | None, request: Request, end: int, attempt: Callable[[], Awaitable[Outcome]]
+) -> Outcome:
+    """Try a request; when it is blocked, ask for all pages from there to ``end`` in one group and try again, if the
+    device can ask and the host gives them.
+    """
+    try:
+        return await attempt()
+    except DmaFault:
+        missing = list(range(request.address & -PAGE_SIZE, end, PAGE_SIZE))
+        write, privileged = request.access is Access.WRITE, request.privileged
+        given = requester and await requester.ask(missing, request.pasid, write=write, privileged=privileged)
+        if not given:
+            raise
+        return await attempt()
+
+
+def pieces(address: int, size: int) -> list[tuple[int, int]]:
     """Offsets and lengths of the parts of a transfer that lie in one page each."""
     pieces: list[tuple[int, int]] = []
     offset = 0

@@ -2,7 +2,7 @@
 
 import errno
 
-from .errors import IommuError
+from .errors import IommuError, require
 from .transport import Memory
 from .vtd.page_tables import FIRST_STAGE, PageTable, Permission
 from .vtd.pages import PAGE_SIZE, PageAllocator
@@ -67,11 +67,27 @@ class Guest:
     def __init__(self, name: str, memory: GuestMemory, base: int, size: int):
         self.name = name
         self.memory = memory
+        self.processes: dict[int, Process] = {}
         self.pages = PageAllocator(memory, base, size)
 
     async def spawn(self, pasid: int, levels: int = 4) -> "Process":
         """Start a process that devices know by the guest's PASID ``pasid``."""
-        return Process(self, pasid, await PageTable.create(FIRST_STAGE, self.pages, levels))
+        process = Process(self, pasid, await PageTable.create(FIRST_STAGE, self.pages, levels))
+        self.processes[pasid] = process
+        return process
+
+    async def page_request(self, pasid: int, address: int) -> None:
+        """The guest's own page request thread: a device asks for a page of one of its processes.
+
+        Raises
+        ------
+        IommuError
+            EFAULT when there is no such process, or nothing at that address.
+        """
+        process = self.processes.get(pasid)
+        if process is None:
+            raise IommuError(errno.EFAULT, f"{self.name} has no process with PASID {pasid}")
+        await process.fault(address)
 
 
 class Process:
@@ -81,12 +97,24 @@ class Process:
         self.guest = guest
         self.pasid = pasid
         self.table = table
+        self.reserved: set[int] = set()
 
     async def map(self, address: int, permission: Permission = READ_WRITE) -> int:
         """Map one fresh page at a virtual address; returns its guest-physical address."""
         page = await self.guest.pages.allocate()
         await self.table.map(address, page, PAGE_SIZE, permission)
         return page
+
+    def reserve(self, address: int) -> None:
+        """Promise a page: it is there once somebody touches it."""
+        self.reserved.add(address)
+
+    async def fault(self, address: int) -> None:
+        """A device touches a page that may be missing; EFAULT where nothing is promised."""
+        page = address & -PAGE_SIZE
+        if await self.table.look_up(page) is None:
+            require(page in self.reserved, f"{self.guest.name} has nothing at {page:#x}", errno.EFAULT)
+            await self.map(page)
 
     async def unmap(self, address: int) -> list[int]:
         """Unmap one page. Nothing is freed: devices may hold the translation until the VMM has invalidated it.

@@ -109,7 +109,7 @@ class IoasidAllocator:
         self._fail = fail
         self._ids: dict[int, Ioasid] = {}
         self._sources: list[IdSource] = []
-        self.notifiers = NotifierChain(fail)
+        self.notifiers: NotifierChain[Ioasid] = NotifierChain(fail)
 
     @property
     def allocated(self) -> dict[int, Ioasid]:

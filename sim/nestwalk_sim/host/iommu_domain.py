@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 
 from .device import Device
 from .errors import IommuError, require
+from .iopf import FaultHandler
 from .vtd.cache_tags import RID_PASID, CacheTag, CacheTags, Stage
 from .vtd.entries import FIRST_LEVEL_DOMAIN, first_level_entry, pass_through_entry
 from .vtd.page_tables import PageTable
@@ -21,11 +22,13 @@ class IommuDomain(Protocol):
     """An address space that devices use without PASID or under one.
 
     ``tags`` are the PASID-table entries that use it: changes of its tables have to reach what is cached of those.
+    ``fault_handler`` serves page faults of what is attached from now on.
     """
 
     iommu: Iommu
     domain_id: int
     tags: CacheTags
+    fault_handler: FaultHandler | None = None
     STAGE: ClassVar[Stage]
 
     def entry(self) -> PasidEntry | None:
@@ -80,14 +83,14 @@ class IommuDomain(Protocol):
         self.tags.assign(tag)
         try:
             if pasid != RID_PASID:
-                await self.iommu.enable_pasid(self.iommu.state_of(device), trace)
+                await self.iommu.contexts.enable_pasid(self.iommu.state_of(device), trace)
             what = f"{type(self).__name__} {self.domain_id}"
             if old is not None and entry is not None:
-                await replace(self.iommu, device, pasid, entry, what, trace)
+                await replace(self.iommu, device, pasid, entry, what, trace, self.fault_handler)
             elif old is not None:
                 await tear_down(self.iommu, device, pasid, trace)
             elif entry is not None:
-                await install(self.iommu, device, pasid, entry, what, trace)
+                await install(self.iommu, device, pasid, entry, what, trace, self.fault_handler)
         except IommuError:
             self.tags.unassign(tag)
             raise

@@ -1,19 +1,19 @@
-"""The notifier chain of host PASIDs (S12): who is told of what becomes of a PASID, and in which order."""
+"""Notifier chains (S12): who is told of what becomes of a host PASID, and in which order."""
 
 import errno
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from .errors import IommuError, require
 from .inject import FailPoints
 
-if TYPE_CHECKING:
-    from .ioasid import Ioasid
-
 __all__ = ["Event", "Notifier", "NotifierChain", "Priority"]
+
+Subject = TypeVar("Subject")
+"""What is announced; the chain only hands it on."""
 
 
 class Event(Enum):
@@ -35,7 +35,7 @@ class Priority(IntEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class Notifier:
+class Notifier(Generic[Subject]):
     """One subscriber.
 
     Parameters
@@ -45,15 +45,15 @@ class Notifier:
     priority : Priority
         Higher ones are called first, equal ones in the order of registration.
     callback : callable
-        A plain function of the event and the PASID. It must not block: lengthy work goes to a `WorkQueue`.
+        A plain function of the event and of what it happened to. It must not block: lengthy work goes to a `WorkQueue`.
     """
 
     name: str
     priority: Priority
-    callback: Callable[[Event, "Ioasid"], None]
+    callback: Callable[[Event, Subject], None]
 
 
-class NotifierChain:
+class NotifierChain(Generic[Subject]):
     """The subscribers of one allocator.
 
     ``failures`` lists what subscribers raised on events that cannot be refused.
@@ -61,15 +61,15 @@ class NotifierChain:
 
     def __init__(self, fail: FailPoints):
         self._fail = fail
-        self._notifiers: list[Notifier] = []
-        self.failures: list[tuple[Event, Notifier, IommuError]] = []
+        self._notifiers: list[Notifier[Subject]] = []
+        self.failures: list[tuple[Event, Notifier[Subject], IommuError]] = []
 
     @property
     def names(self) -> list[str]:
         """The subscribers in the order in which they are called."""
         return [notifier.name for notifier in self._notifiers]
 
-    def register(self, notifier: Notifier) -> None:
+    def register(self, notifier: Notifier[Subject]) -> None:
         """Add a subscriber; a failure leaves the chain as it was.
 
         Raises
@@ -86,21 +86,21 @@ class NotifierChain:
         self._notifiers.append(notifier)
         self._notifiers.sort(key=lambda each: -each.priority)
 
-    def unregister(self, notifier: Notifier) -> None:
+    def unregister(self, notifier: Notifier[Subject]) -> None:
         """Remove a subscriber; it hears nothing more, not even of an event under way."""
         if notifier in self._notifiers:
             self._notifiers.remove(notifier)
 
-    def tell(self, event: Event, ioasid: "Ioasid") -> None:
+    def tell(self, event: Event, subject: Subject) -> None:
         """Tell everybody of an event that cannot be refused: a failing subscriber stops nobody else."""
         for notifier in list(self._notifiers):
             if notifier in self._notifiers:
                 try:
-                    notifier.callback(event, ioasid)
+                    notifier.callback(event, subject)
                 except IommuError as error:
                     self.failures.append((event, notifier, error))
 
-    def ask(self, event: Event, undo: Event, ioasid: "Ioasid") -> None:
+    def ask(self, event: Event, undo: Event, subject: Subject) -> None:
         """Tell everybody of an event that a subscriber may refuse.
 
         Raises
@@ -108,14 +108,14 @@ class NotifierChain:
         IommuError
             The refusal; those that had agreed have heard ``undo`` since, the last first.
         """
-        agreed: list[Notifier] = []
+        agreed: list[Notifier[Subject]] = []
         for notifier in list(self._notifiers):
             if notifier not in self._notifiers:
                 continue
             try:
-                notifier.callback(event, ioasid)
+                notifier.callback(event, subject)
             except IommuError:
                 for earlier in reversed(agreed):
-                    earlier.callback(undo, ioasid)
+                    earlier.callback(undo, subject)
                 raise
             agreed.append(notifier)

@@ -44,6 +44,10 @@ class Transport(Protocol):
         """Write bytes to host memory."""
         ...
 
+    async def flush_cache(self, address: int, size: int) -> None:
+        """Let a unit that does not snoop the processor's caches see what was written to these bytes."""
+        ...
+
     async def pause(self) -> None:
         """Let the unit work for a moment; everything that waits for it calls this in its loop."""
         ...
@@ -118,6 +122,9 @@ class ObservedTransport:
         for observer in self.observers:
             observer.wrote_memory(address, content)
 
+    async def flush_cache(self, address: int, size: int) -> None:
+        await self.inner.flush_cache(address, size)
+
     async def pause(self) -> None:
         await self.inner.pause()
 
@@ -126,16 +133,23 @@ class ObservedTransport:
 
 
 class HostMemory:
-    """Host memory as the transport reaches it."""
+    """Host memory as the transport reaches it.
+
+    ``snooped`` tells whether the unit sees what the processor has written but not written back; if not, each write is
+    written back at once.
+    """
 
     def __init__(self, transport: Transport):
         self._transport = transport
+        self.snooped = True
 
     async def read(self, address: int, size: int) -> bytes:
         return await self._transport.read_memory(address, size)
 
     async def write(self, address: int, content: bytes) -> None:
         await self._transport.write_memory(address, content)
+        if not self.snooped:
+            await self._transport.flush_cache(address, len(content))
 
 
 async def poll(transport: Transport, done: Callable[[], Awaitable[bool]], what: str, attempts: int = ATTEMPTS) -> None:

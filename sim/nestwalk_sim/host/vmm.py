@@ -10,6 +10,7 @@ from .domain import PagingDomain
 from .errors import IommuError
 from .guest import Guest, GuestMemory, Process
 from .ioasid import IoasidSet
+from .iopf import IopfGroup, PageResponse
 from .vtd.invalidate import CacheInvalidateInfo, CacheType, Granularity, sva_invalidate
 from .vtd.page_tables import Permission
 from .vtd.pages import PAGE_SIZE
@@ -32,6 +33,7 @@ class VirtualMachine:
         self.domain = domain
         self.guest = guest
         self.host_pasids: dict[int, int] = {}
+        domain.fault_handler = self
 
     @classmethod
     async def create(cls, iommu: Iommu, name: str, base: int, pages: int) -> Self:
@@ -139,6 +141,15 @@ class VirtualMachine:
             leaf=leaf,
         )
         await sva_invalidate(self.domain, device, info)
+
+    async def handle(self, group: IopfGroup) -> None:
+        """Page faults of the guest's processes: the guest hears of them under its own PASID, and its answer goes back
+        under the host's (S04, S22). EFAULT for what the guest does not want.
+        """
+        ioasid = self.iommu.ioasids.find(self.owner, group.pasid or 0)
+        for fault in group.faults:
+            await self.guest.page_request(ioasid.pasid if ioasid.spid is None else ioasid.spid, fault.address)
+        await group.respond(PageResponse.SUCCESS)
 
     async def take_page(self, address: int) -> None:
         """Take one guest-physical page away (a balloon, or migration): unmap, flush, and only then free its frame."""

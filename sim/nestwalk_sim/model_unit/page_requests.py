@@ -32,6 +32,8 @@ class PageRequests:
     ----------
     responses : dict of int to list of PageResponse
         By source id: what a device has been told and has not taken yet.
+    on_response : list of callable
+        Told of each response.
     on_the_way : list of PageRequest
         Sent by devices and not yet received.
     slow : bool
@@ -49,6 +51,7 @@ class PageRequests:
         self._caches = caches
         self._accept = accept
         self.responses: defaultdict[int, list[PageResponse]] = defaultdict(list)
+        self.on_response: list[Callable[[PageResponse], None]] = []
         self.on_the_way: list[PageRequest] = []
         self.slow = False
         self.queued: Callable[[], None] = lambda: None
@@ -69,6 +72,8 @@ class PageRequests:
     def respond(self, response: PageResponse) -> None:
         """Send a page group response to its device."""
         self.responses[response.source_id].append(response)
+        for listener in self.on_response:
+            listener(response)
 
     def _receive(self, request: PageRequest) -> None:
         """§7.1. A fault comes before an overflow, and automatic responses carry the request's PASID: the specification

@@ -26,17 +26,34 @@ class ModelTransport:
         What the unit announces; the preset DEFAULT.
     caching_mode : bool
         Whether it announces CAP.CM.
+    coherent : bool
+        Whether it announces ECAP.C and sees what the processor writes; else that stays in the processor's cache, where
+        the processor finds it, until it is flushed.
 
     ``device_tlbs`` are the caches of devices that keep translations; ``granted`` are called with each request that was
-    let through.
+    let through, ``blocked`` with each that was not and its fault reason, ``asked`` and ``answered`` with page requests
+    and responses.
     """
 
-    def __init__(self, size: int = 64 << 20, config: IommuConfig | None = None, *, caching_mode: bool = False):
+    def __init__(
+        self,
+        size: int = 64 << 20,
+        config: IommuConfig | None = None,
+        *,
+        caching_mode: bool = False,
+        coherent: bool = True,
+    ):
         self.memory = Memory()
+        self._coherent = coherent
+        self._dirty: dict[int, bytes] = {}
         self.memory.add_pages(range(0, size, 4096))
         self.unit = ModelUnit(self.memory, config, caching_mode=caching_mode)
+        self.unit.registers.set_field("ECAP", "C", coherent)
         self.device_tlbs: dict[int, DeviceTlb] = {}
         self.granted: list[Callable[[Request], None]] = []
+        self.blocked: list[Callable[[Request, int], None]] = []
+        self.asked: list[Callable[[PageRequest], None]] = []
+        self.answered = self.unit.page_requests.on_response
         self.register_accesses = 0
         self._time = 0
 
@@ -57,10 +74,23 @@ class ModelTransport:
         self.unit.write(offset, 8, value)
 
     async def read_memory(self, address: int, size: int) -> bytes:
-        return self.memory.read(address, size)
+        content = bytearray(self.memory.read(address, size))
+        for at, kept in self._dirty.items():
+            if at < address + size and address < at + len(kept):
+                first, last = max(at, address), min(at + len(kept), address + size)
+                content[first - address : last - address] = kept[first - at : last - at]
+        return bytes(content)
 
     async def write_memory(self, address: int, content: bytes) -> None:
-        self.memory.write(address, content)
+        if self._coherent:
+            self.memory.write(address, content)
+        else:
+            self._dirty[address] = content
+
+    async def flush_cache(self, address: int, size: int) -> None:
+        """What was written to these bytes reaches memory."""
+        for at in [each for each in self._dirty if address <= each < address + size]:
+            self.memory.write(at, self._dirty.pop(at))
 
     async def pause(self) -> None:
         self._time += 1
@@ -74,11 +104,15 @@ class ModelTransport:
         result = self.unit.translate(request)
         for listener in self.granted if result.granted else ():
             listener(request)
+        for listener in self.blocked if not result.granted else ():
+            listener(request, result.fault or 0)
         return result
 
     async def request_page(self, request: PageRequest) -> None:
         """Send a device's page request."""
         self._time += 1
+        for listener in self.asked:
+            listener(request)
         self.unit.request_page(request)
 
     def page_responses(self, source_id: int) -> list[PageResponse]:

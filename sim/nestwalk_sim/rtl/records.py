@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from amaranth.lib import data
 
+from nestwalk.bus import ats
 from nestwalk.bus.translation import TranslationRequest, TranslationResponse
 from nestwalk.config import IommuConfig
 from nestwalk.verilog import Port
@@ -18,6 +19,9 @@ __all__ = [
     "CORE_KNOBS",
     "MEMORY_COUNTERS",
     "MEMORY_KNOBS",
+    "PAGE_KNOBS",
+    "PAGE_REQUEST",
+    "PAGE_RESPONSE",
     "REQUEST",
     "cpp_header",
     "record_of",
@@ -112,6 +116,46 @@ CORE_KNOBS = np.dtype(
 )
 """How requests are driven; see `nestwalk_sim.rtl.unit.Traffic`."""
 
+PAGE_REQUEST = np.dtype(
+    [
+        ("page", "u8"),
+        ("pasid", "u4"),
+        ("source_id", "u2"),
+        ("group", "u2"),
+        ("pasid_valid", "u1"),
+        ("read", "u1"),
+        ("write", "u1"),
+        ("last", "u1"),
+        ("execute", "u1"),
+        ("privileged", "u1"),
+    ],
+    align=True,
+)
+"""A page request message: the fields of `nestwalk.bus.ats.PageRequest`."""
+
+PAGE_RESPONSE = np.dtype(
+    [
+        ("cycle", "u8"),
+        ("pasid", "u4"),
+        ("source_id", "u2"),
+        ("group", "u2"),
+        ("pasid_valid", "u1"),
+        ("code", "u1"),
+    ],
+    align=True,
+)
+"""A page group response message, and the cycle of its transfer."""
+
+PAGE_KNOBS = np.dtype(
+    [
+        ("seed", "u8"),
+        ("gap_percent", "u4"),
+        ("response_stall_percent", "u4"),
+    ],
+    align=True,
+)
+"""How devices ask for pages; see `nestwalk_sim.rtl.pages.PagePort`."""
+
 _RECORDS = {
     "Request": REQUEST,
     "Answer": ANSWER,
@@ -119,7 +163,13 @@ _RECORDS = {
     "MemoryKnobs": MEMORY_KNOBS,
     "MemoryCounters": MEMORY_COUNTERS,
     "CoreKnobs": CORE_KNOBS,
+    "PageRequest": PAGE_REQUEST,
+    "PageResponse": PAGE_RESPONSE,
+    "PageKnobs": PAGE_KNOBS,
 }
+
+_MESSAGES = {"page_request": ats.PageRequest.as_shape(), "page_response": ats.PageResponse.as_shape()}
+"""Layouts of what crosses the ats port, which not every unit has."""
 
 _BENCH_FIELDS = {"tag", "page_size"}
 """Fields of the vectors that the bench treats itself: it assigns tags and turns the page-size code into bytes."""
@@ -134,9 +184,14 @@ def record_of(dtype: np.dtype, **values: int) -> np.ndarray:
 
 
 def sv_package(ports: Iterable[Port]) -> str:
-    """SystemVerilog package ``bench_widths``: the width of every port of the unit, in upper case (``MEM_RDATA`` …)."""
-    lines = [f"  localparam int unsigned {port.name.upper()} = {port.width};" for port in ports]
-    return "\n".join(["package bench_widths;", *lines, "endpackage", ""])
+    """SystemVerilog package ``bench_widths``: the width of every port of the unit, in upper case (``MEM_RDATA`` …), and
+    of messages whether or not it has them. ``NESTWALK_DMA`` is defined for a unit with a port for devices.
+    """
+    widths = {f"ats_{name}_payload": layout.size for name, layout in _MESSAGES.items()}
+    widths |= {port.name: port.width for port in ports}
+    lines = [f"  localparam int unsigned {name.upper()} = {width};" for name, width in widths.items()]
+    define = ["`define NESTWALK_DMA"] if "dma_araddr" in widths else []
+    return "\n".join([*define, "package bench_widths;", *lines, "endpackage", ""])
 
 
 def cpp_header(cfg: IommuConfig, ports: Iterable[Port]) -> str:
@@ -148,16 +203,19 @@ def cpp_header(cfg: IommuConfig, ports: Iterable[Port]) -> str:
         When a layout of the core port has a field that its record lacks, or the other way round.
     """
     widths = {port.name: port.width for port in ports}
+    request, response = TranslationRequest(cfg), TranslationResponse(cfg)
     constants = {
         "DATA_BYTES": widths["mem_rdata"] // 8,
         "ID_WIDTH": widths["mem_arid"],
         "TAG_WIDTH": cfg.tag_width,
-        "REQUEST_WIDTH": widths["request_payload"],
-        "RESPONSE_WIDTH": widths["response_payload"],
+        "REQUEST_WIDTH": request.size,
+        "RESPONSE_WIDTH": response.size,
+        **{f"{name.upper()}_WIDTH": layout.size for name, layout in _MESSAGES.items()},
     }
-    request, response = TranslationRequest(cfg), TranslationResponse(cfg)
     _check_fields("TranslationRequest", request, REQUEST, extra=set())
     _check_fields("TranslationResponse", response, ANSWER, extra={"accept_cycle", "response_cycle", "answered"})
+    _check_fields("PageRequest", _MESSAGES["page_request"], PAGE_REQUEST, extra=set())
+    _check_fields("PageResponse", _MESSAGES["page_response"], PAGE_RESPONSE, extra={"cycle"})
     parts = [
         "#pragma once",
         "#include <cstddef>",
@@ -168,11 +226,18 @@ def cpp_header(cfg: IommuConfig, ports: Iterable[Port]) -> str:
         *(_struct(name, dtype) for name, dtype in _RECORDS.items()),
         *_layout("request", request),
         *_layout("response", response),
+        *(line for name, layout in _MESSAGES.items() for line in _layout(name, layout)),
         "template <class Put> void pack_request(const Request& r, Put put) {",
         *(f"    put(request_{name}, r.{name});" for name, _ in request if name not in _BENCH_FIELDS),
         "}",
         "template <class Get> void unpack_response(Answer& a, Get get) {",
         *(f"    a.{name} = get(response_{name});" for name, _ in response if name not in _BENCH_FIELDS),
+        "}",
+        "template <class Put> void pack_page_request(const PageRequest& r, Put put) {",
+        *(f"    put(page_request_{name}, r.{name});" for name, _ in _MESSAGES["page_request"]),
+        "}",
+        "template <class Get> void unpack_page_response(PageResponse& a, Get get) {",
+        *(f"    a.{name} = get(page_response_{name});" for name, _ in _MESSAGES["page_response"]),
         "}",
         "",
     ]

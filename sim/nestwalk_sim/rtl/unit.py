@@ -11,6 +11,7 @@ from cocotb.triggers import ValueChange
 from ..model.request import Request
 from .library import BenchError, Hang, library, pointer
 from .memory import BenchMemory
+from .pages import PagePort
 from .records import ANSWER, CORE_KNOBS, REQUEST, record_of
 
 __all__ = ["Batch", "Bench", "Interrupt", "Request", "Traffic", "request_array"]
@@ -105,8 +106,8 @@ class Bench:
     dut
         cocotb's handle of ``bench.sv``.
 
-    Every ``await`` raises `BenchError` when the unit has broken a protocol meanwhile, and `Hang` when what it waits
-    for does not happen."""
+    ``memory`` is behind the unit, ``pages`` are the devices at its ``ats`` port. Every ``await`` raises `BenchError`
+    when the unit has broken a protocol meanwhile, and `Hang` when what it waits for does not happen."""
 
     def __init__(self, dut):
         self._library = library()
@@ -114,6 +115,7 @@ class Bench:
         self._wake = dut.wake
         self._progress: Callable[[int, int, str], None] = lambda done, total, what: None
         self.memory = BenchMemory()
+        self.pages = PagePort(self._finished)
 
     # --- time
 
@@ -177,6 +179,25 @@ class Bench:
     async def translate(self, requests: "Iterable[Request] | np.ndarray", lane: int = 0) -> np.ndarray:
         """Send requests and wait for all answers, which come in the order of the requests (`ANSWER` records)."""
         return await self.submit(requests, lane)
+
+    # --- the port for devices, of a whole unit
+
+    async def dma(self, source_id: int, pasid: int | None, address: int, content: bytes | int) -> bytes | None:
+        """One burst of a device: a write of some bytes, or a read of so many, within a page.
+
+        Returns
+        -------
+        bytes or None
+            What was read, nothing for a write; None when the burst ended with an error.
+        """
+        data, size = (content, len(content)) if isinstance(content, bytes) else (b"", content)
+        arguments = bool(data), address, size, source_id, pasid is not None, pasid or 0, data
+        handle = self._library.nw_dma(*arguments)
+        await self._finished(handle, 100_000, f"DMA of {size} bytes at {address:#x}")
+        read = (ctypes.c_uint8 * size)()
+        if self._library.nw_dma_result(handle, None if data else read):
+            return None
+        return b"" if data else bytes(read)
 
     # --- registers
 

@@ -1,6 +1,7 @@
 """A bench for the scenarios of other projects: a unit, a device that is attached to nothing, and a domain."""
 
 from collections.abc import Coroutine
+from typing import Self
 
 import pytest
 
@@ -29,7 +30,7 @@ class Bench:
     endpoint: Endpoint
 
     @classmethod
-    async def bring_up(cls, size: int = MEMORY, *, ats: bool = False, pasid_bits: int = 20) -> "Bench":
+    async def bring_up(cls, size: int = MEMORY, *, ats: bool = False, pasid_bits: int = 20) -> Self:
         bench = cls()
         bench.transport = ModelTransport(size)
         bench.iommu = await Iommu.create(bench.transport, 0, MEMORY)

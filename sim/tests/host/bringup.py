@@ -33,9 +33,14 @@ class Platform:
 
     @classmethod
     async def bring_up(
-        cls, config: IommuConfig | None = None, *, caching_mode: bool = False, device: Device | None = None
+        cls,
+        config: IommuConfig | None = None,
+        *,
+        caching_mode: bool = False,
+        coherent: bool = True,
+        device: Device | None = None,
     ) -> Self:
-        transport = ModelTransport(MEMORY, config, caching_mode=caching_mode)
+        transport = ModelTransport(MEMORY, config, caching_mode=caching_mode, coherent=coherent)
         iommu = await Iommu.create(transport, 0, MEMORY)
         await iommu.enable()
         device = device or Device(0x0208, "device")

@@ -18,6 +18,7 @@ from nestwalk_sim.host.vtd.invalidate import CacheInvalidateInfo, CacheType, Gra
 from nestwalk_sim.host.vtd.sva import SvaProcesses, sva_bind_device, sva_unbind_device
 from nestwalk_sim.host.vtd.svm import DoubleBind
 from sim.tests.host.bringup import ADDRESS, BASE, GUEST_PASID, HOST_PASID, Platform
+from sim.tests.host.everyday_guests import pages_on_demand, shared_parent
 
 __all__ = ["everyday"]
 
@@ -245,6 +246,8 @@ async def everyday(auditors: list[Auditor], *, caching_mode: bool = False) -> li
         day.double_bind,
         day.early_free,
         day.process,
+        lambda: pages_on_demand(day),
+        lambda: shared_parent(day),
         day.lost_device,
         day.good_night,
     ]

@@ -1,85 +1,21 @@
 """Historical bugs (host-software reference, section 5) as switches that put them back into the driver."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import pytest
-
 from nestwalk_sim.host import iommu_domain
+from nestwalk_sim.host.aux_domain import AuxDomain
 from nestwalk_sim.host.ioasid import IoasidAllocator
-from nestwalk_sim.host.vtd import cache_tags, invalidate, pasid, prq, sva, svm, unit
+from nestwalk_sim.host.vtd import cache_tags, contexts, invalidate, pasid, sva, svm, unit
 from nestwalk_sim.host.vtd.cache_tags import CacheTags, Stage
 from nestwalk_sim.host.vtd.descriptors import PasidDeviceTlbInvalidate, PasidIotlbInvalidate
 from nestwalk_sim.host.vtd.invalidate import Granularity
 from nestwalk_sim.host.vtd.qi import InvalidationQueue
 from nestwalk_sim.host.vtd.tables import PasidTable, write_entry
 from sim.tests.host.bringup import HOST_PASID
+from sim.tests.host.bugs import Bug, Patch, nothing
+from sim.tests.host.mutants_requests import REQUEST_BUGS
 
-__all__ = ["BUGS", "Bug"]
-
-Patch = pytest.MonkeyPatch
-
-
-@dataclass(frozen=True)
-class Bug:
-    """One row of section 5.
-
-    Parameters
-    ----------
-    row : int
-        Its number there.
-    title : str
-        What was wrong.
-    plant : callable
-        Puts it back.
-    caught_by : str
-        How the complaint begins of the checker that sees it first: an invariant, a recipe, or what everyday life met.
-    caching_mode : bool
-        Whether it shows with CAP.CM only.
-    """
-
-    row: int
-    title: str
-    plant: Callable[[Patch], None]
-    caught_by: str
-    caching_mode: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.row} {self.title}"
-
-
-async def _nothing(*_arguments: Any, **_options: Any) -> None:
-    """A step that is left out."""
-
-
-def _no_drain(patch: Patch) -> None:
-    patch.setattr(pasid, "drain", _nothing)
-
-
-def _no_drain_without_pasid(patch: Patch) -> None:
-    async def drain(iommu, device, number, trace) -> None:
-        if number != pasid.RID_PASID:
-            await prq.drain(iommu, device, number, trace)
-
-    patch.setattr(pasid, "drain", drain)
-
-
-def _no_drain_of_defunct(patch: Patch) -> None:
-    clear = PasidTable.clear
-
-    async def cleared(table: PasidTable, number: int, *, disable_faults: bool = False) -> None:
-        await clear(table, number, disable_faults=disable_faults)
-        if disable_faults:
-            forgotten.add(number)
-
-    async def drain(iommu, device, number, trace) -> None:
-        if number not in forgotten:
-            await prq.drain(iommu, device, number, trace)
-
-    forgotten: set[int] = set()
-    patch.setattr(PasidTable, "clear", cleared)
-    patch.setattr(pasid, "drain", drain)
+__all__ = ["BUGS"]
 
 
 def _by_pasid_instead_of_domain(patch: Patch) -> None:
@@ -100,7 +36,7 @@ def _zeroed_while_present(patch: Patch) -> None:
 
 
 def _context_zeroed_while_present(patch: Patch) -> None:
-    patch.setattr(unit, "PRESENT", (1 << 64) - 1)
+    patch.setattr(contexts, "PRESENT", (1 << 64) - 1)
 
 
 def _overwritten_while_present(patch: Patch) -> None:
@@ -221,7 +157,7 @@ def _no_device_flush_in_caching_mode(patch: Patch) -> None:
 
 
 def _no_flush_of_new_entries(patch: Patch) -> None:
-    patch.setattr(unit.Iommu, "settle_new_entry", _nothing)
+    patch.setattr(unit.Iommu, "settle_new_entry", nothing)
 
 
 def _device_flush_in_the_dark(patch: Patch) -> None:
@@ -237,9 +173,9 @@ def _no_undo(patch: Patch) -> None:
 
 
 def _failed_replace_forgets_the_old(patch: Patch) -> None:
-    async def replace(iommu, device, number, entry, what, trace):
+    async def replace(iommu, device, number, entry, what, trace, handler):
         old = await pasid.tear_down(iommu, device, number, trace)
-        await pasid.install(iommu, device, number, entry, what, trace)
+        await pasid.install(iommu, device, number, entry, what, trace, handler)
         return old
 
     patch.setattr(iommu_domain, "replace", replace)
@@ -278,10 +214,30 @@ def _stale_walker_view(patch: Patch) -> None:
     patch.setattr(PasidTable, "install", install)
 
 
+def _unbalanced_auxiliary_lists(patch: Patch) -> None:
+    async def detach(aux: AuxDomain, parent) -> bool:
+        if aux.pasid is not None:
+            await aux.domain.detach(parent, aux.pasid)
+        aux.users.pop(parent, None)
+        return True
+
+    patch.setattr(AuxDomain, "detach", detach)
+
+
+def _auxiliary_pasid_remembered(patch: Patch) -> None:
+    def put(aux: AuxDomain) -> None:
+        if not aux.users and aux.pasid is not None and aux.pasid in aux.domain.iommu.ioasids.allocated:
+            aux.domain.iommu.ioasids.free(aux.domain.owner, aux.pasid)
+
+    patch.setattr(AuxDomain, "_put_pasid", put)
+
+
+def _tables_edited_without_invalidation(patch: Patch) -> None:
+    patch.setattr(CacheTags, "flush", nothing)
+
+
 BUGS = [
-    Bug(1, "no drain of page requests at unbind", _no_drain, "R5"),
-    Bug(2, "no drain when a domain leaves the RID", _no_drain_without_pasid, "R5"),
-    Bug(3, "no drain of what was defunct", _no_drain_of_defunct, "R5"),
+    *REQUEST_BUGS,
     Bug(12, "nested entry flushed by PASID", _by_pasid_instead_of_domain, "R3"),
     Bug(13, "reference to the PASID leaks", _reference_leak, "I7"),
     Bug(14, "entry zeroed while present", _zeroed_while_present, "R3"),
@@ -295,6 +251,8 @@ BUGS = [
     Bug(22, "address unmasked in the descriptor", _unmasked_address, "IommuError: EINVAL"),
     Bug(23, "size without alignment", _size_without_alignment, "I2"),
     Bug(24, "primary devices flushed only", _primary_devices_only, "R7"),
+    Bug(25, "unbalanced lists of auxiliary domains", _unbalanced_auxiliary_lists, "I7"),
+    Bug(26, "auxiliary PASID remembered", _auxiliary_pasid_remembered, "I7"),
     Bug(27, "tables freed after a leaf-only flush", _leaf_hint_always, "R7"),
     Bug(28, "unsupported granularity succeeds silently", _silent_success, "I2"),
     Bug(29, "absent device asked for ever", _absent_device_asked_for_ever, "AssertionError: I6"),
@@ -308,5 +266,7 @@ BUGS = [
     Bug(38, "surplus unbind", _surplus_unbind, "DMA to"),
     Bug(39, "work goes on after unbind", _work_goes_on_after_unbind, "S12"),
     Bug(41, "cache tag not assigned", _tag_not_assigned, "R7"),
+    Bug(42, "tables edited without an invalidation", _tables_edited_without_invalidation, "R7"),
 ]
-"""Rows that the stack can express so far."""
+"""Rows that the stack can express. Not among them: 10 and 34 (the device's own PRI and reset registers), 40 (a record
+that Python makes first anyway)."""

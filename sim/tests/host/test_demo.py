@@ -46,11 +46,12 @@ def test_host_demo_fails_when_the_unit_answers_wrongly(
 
 
 def test_host_demo_fails_when_the_unit_blocks_everything(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], auditors: list[Auditor]
 ):
     blocked = check.Result(False, 0, 0, Permissions(False, False), 0x59, "SPT.2", True, Mode.NONE, [])
     monkeypatch.setattr(unit.ModelUnit, "translate", lambda self, request: blocked)
     assert main(["demo", "--engine", "model", "--requests", "5"]) == 1
+    auditors.clear()
     shown = capsys.readouterr().out
     assert "breaks off: write at 0x7f0012345fe0 blocked, reason 59h" in " ".join(shown.split())
     assert shown.splitlines()[-1].startswith("FAIL: ")

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from nestwalk_sim.host.audit import Auditor
+from sim.tests.host.bugs import Bug
 from sim.tests.host.everyday import everyday
-from sim.tests.host.mutants import BUGS, Bug
+from sim.tests.host.mutants import BUGS
 
 MUST_BE_KILLED = {1, 2, 12, 14, 16, 18, 20, 21, 23, 28, 29, 30, 31}
 """Rows that acceptance A11 names."""

@@ -10,9 +10,12 @@ from nestwalk_sim.demo.story import MEMORY_SIZE, tell
 from nestwalk_sim.host.audit import Auditor
 from nestwalk_sim.host.device import Device
 from nestwalk_sim.host.domain import PagingDomain
+from nestwalk_sim.host.endpoint import Endpoint
 from nestwalk_sim.host.guest import READ_WRITE
 from nestwalk_sim.host.ioasid import IoasidSet
-from nestwalk_sim.host.vtd import descriptors, pasid
+from nestwalk_sim.host.page_requester import PageRequester
+from nestwalk_sim.host.transport import HostMemory
+from nestwalk_sim.host.vtd import descriptors, pasid, tables
 from nestwalk_sim.host.vtd.page_tables import FIRST_STAGE, PageTable
 from nestwalk_sim.host.vtd.pages import poison
 from nestwalk_sim.host.vtd.qi import InvalidationQueue
@@ -20,7 +23,7 @@ from nestwalk_sim.host.vtd.unit import Iommu
 from nestwalk_sim.model import AccessKind
 from nestwalk_sim.model_unit import ModelTransport
 from sim.tests.host.bringup import ADDRESS, GUEST_PASID, HOST_PASID, MEMORY, Platform, fault_of
-from sim.tests.host.random_life import live
+from sim.tests.host.random_life import Population, live
 
 
 def story(*, caching_mode: bool = False) -> tuple[StoryReport, ModelTransport]:
@@ -86,9 +89,13 @@ def test_host_unbind_empties_the_pasid_cache(monkeypatch: pytest.MonkeyPatch, au
 
 @pytest.mark.parametrize("caching_mode", [False, True])
 @pytest.mark.parametrize("ats", [False, True])
-def test_host_bind_dma_unbind_fault(caching_mode: bool, ats: bool):
+@pytest.mark.parametrize("coherent", [False, True])
+def test_host_bind_dma_unbind_fault(caching_mode: bool, ats: bool, coherent: bool):
+    """A3: with and without caching mode, device TLB, and a walker that snoops the processor's caches."""
+
     async def scenario():
-        platform = await Platform.bring_up(caching_mode=caching_mode, device=Device(0x0208, "device", ats=ats))
+        device = Device(0x0208, "device", ats=ats)
+        platform = await Platform.bring_up(caching_mode=caching_mode, coherent=coherent, device=device)
         endpoint = platform.endpoint()
         assert await fault_of(endpoint, HOST_PASID) == 0x45, "PASIDs are not enabled before the first bind"
         executed = platform.transport.unit.queue.executed
@@ -106,6 +113,29 @@ def test_host_bind_dma_unbind_fault(caching_mode: bool, ats: bool):
         assert not any(entry.words()[1:])
         await platform.bind()
         assert await fault_of(endpoint, HOST_PASID) is None
+
+    asyncio.run(scenario())
+
+
+def test_historical_entry_that_the_walker_does_not_see(monkeypatch: pytest.MonkeyPatch):
+    """Section 5, row 17: an entry that is not written back is not present to a walker that does not snoop, though it is
+    bound."""
+    write_entry = tables.write_entry
+
+    async def kept_in_the_cache(memory: HostMemory, address: int, words: tuple[int, ...]) -> None:
+        memory.snooped = True
+        await write_entry(memory, address, words)
+        memory.snooped = False
+
+    async def scenario():
+        platform = await Platform.bring_up(coherent=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(tables, "write_entry", kept_in_the_cache)
+            await platform.bind()
+        assert await fault_of(platform.endpoint(), HOST_PASID) is not None
+        await platform.machine.unbind(platform.device, GUEST_PASID)
+        await platform.bind()
+        assert await fault_of(platform.endpoint(), HOST_PASID) is None
 
     asyncio.run(scenario())
 
@@ -167,6 +197,20 @@ def test_host_freed_pages_are_poisoned_and_freed_after_the_flush():
     asyncio.run(scenario())
 
 
-def test_host_two_guests_random_life(rng: random.Random):
-    counts = asyncio.run(live(ModelTransport(MEMORY), rng, 800))
-    assert min(counts.values()) > 20, counts
+@pytest.mark.parametrize("asking", [False, True], ids=["", "devices ask for pages"])
+def test_host_random_life(asking: bool, rng: random.Random):
+    """Guests × devices × PASIDs, byte by byte, under the auditor."""
+    population = Population(guests=3, devices=3, processes=3, asking=asking, ats=asking)
+    transport = ModelTransport(population.memory)
+
+    def dma(device: Device, iommu: Iommu) -> Endpoint:
+        if not asking:
+            return Endpoint(device, transport, iommu.pages.memory)
+        requester = PageRequester(device, transport, iommu.page_requests.service)
+        tlb = transport.device_tlb(device.source_id)
+        return Endpoint(device, transport, iommu.pages.memory, tlb, requester)
+
+    counts = asyncio.run(live(transport, rng, 2000, population, dma))
+    assert min(counts["granted"], counts["blocked"], counts["bound"]) > 50, counts
+    assert counts["killed"] > 3, counts
+    assert (counts["faulted in"] > 10) == asking, counts

@@ -172,7 +172,7 @@ def test_scenario_iommufd_pasid_attach_failing_replace():
     asyncio.run(scenario())
 
 
-def test_scenario_pasid_cycles_through_all_types():
+def test_host_pasid_cycles_through_all_types():
     """S21: the same PASID and IOVA through every domain type; each translates as its own tables say, with nothing left
     of the one before."""
 

@@ -40,7 +40,8 @@ def test_unknown_field_is_refused(monkeypatch):
 def test_package_has_every_width():
     package = sv_package(PORTS)
     assert "localparam int unsigned REQUEST_PAYLOAD = 116;" in package
-    assert package.count("localparam") == len(PORTS)
+    assert "localparam int unsigned ATS_PAGE_REQUEST_PAYLOAD = 103;" in package
+    assert package.count("localparam") == len(PORTS) + 2
 
 
 def test_values_are_cut_to_their_field():

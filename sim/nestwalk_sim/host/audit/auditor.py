@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol, Self
 
+from ...model.page_request import PageRequest, PageResponse
 from ...model.request import Request
 from ..ioasid import OWNER, Ioasid, IoasidState
 from ..notifiers import Event, Notifier, Priority
@@ -10,8 +11,10 @@ from ..vtd.pages import PAGE_SIZE, poison
 from ..vtd.sva import SvaDomain
 from ..vtd.svm import HOLDER, Svm
 from ..vtd.unit import Iommu
+from .fault_board import Blocked, FaultBoard
 from .monitor import Words
 from .order import PRESENT, OrderChecker
+from .page_board import PageBoard
 
 __all__ = ["Auditor", "BackDoor", "Cached"]
 
@@ -40,6 +43,10 @@ class BackDoor(Protocol):
 
     granted: list[Callable[[Request], None]]
     """Called with each request that was let through."""
+    blocked: list[Blocked]
+    asked: list[Callable[[PageRequest], None]]
+    """Called with each page request that a device sends."""
+    answered: list[Callable[[PageResponse], None]]
 
 
 class Auditor:
@@ -62,6 +69,8 @@ class Auditor:
         self.back_door = back_door
         self.also: list[Callable[[], Iterable[str]]] = []
         self.holders: dict[str, Callable[[int], int]] = {}
+        self.faults = FaultBoard(order.monitor, iommu.faults) if back_door is not None else None
+        self.pages = PageBoard(order.monitor, iommu.page_requests.faults)
 
     @classmethod
     def attach(cls, iommu: Iommu, back_door: BackDoor | None = None) -> Self:
@@ -78,6 +87,11 @@ class Auditor:
         iommu.ioasids.notifiers.register(Notifier("auditor", Priority.CPU, auditor._on_pasid))
         if back_door is not None:
             back_door.granted.append(auditor._on_grant)
+        order.came.append(auditor.pages.entry_came)
+        if back_door is not None and auditor.faults is not None:
+            back_door.blocked.append(auditor.faults.blocked)
+            back_door.asked += [auditor.pages.asked, auditor.faults.asked]
+            back_door.answered.append(auditor.pages.answered)
         return auditor
 
     async def audit(self) -> list[str]:
@@ -85,6 +99,8 @@ class Auditor:
         problems = [*self.order.problems, *self.order.quiet()]
         problems += [*self._entries(), *self._bindings(), *self._pasids(), *self._caches()]
         problems += [problem for ask in self.also for problem in ask()]
+        problems += self.pages.problems({source_id for source_id, state in self.iommu.devices.items() if state.gone})
+        problems += await self.faults.problems() if self.faults is not None else []
         return problems + [problem async for problem in self._poison()]
 
     def state(self) -> tuple[object, ...]:

@@ -122,6 +122,15 @@ class BusMonitor:
             self._wrote(at, content[done : done + length])
             done += length
 
+    def forget(self, memory: range) -> None:
+        """Tables in this memory are freed."""
+        for page in range(memory.start, memory.stop, PAGE):
+            self._directories.pop(page, None)
+            if page in self._tables:
+                source_id, first = self._tables.pop(page)
+                for pasid in range(first, first + 64):
+                    self.entries.pop((source_id, pasid), None)
+
     def _wrote(self, address: int, content: bytes) -> None:
         """A write within one page."""
         page = address & -PAGE

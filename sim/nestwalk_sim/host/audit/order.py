@@ -15,6 +15,8 @@ __all__ = ["Debt", "OrderChecker"]
 PRESENT = 1
 FIRST_STAGE, SECOND_STAGE, NESTED = 1, 2, 3
 RID_PASID = 0
+UPDATES = 1 << 9
+"""SSADE, which may change while the entry is present."""
 PATIENCE = 16
 
 
@@ -69,6 +71,8 @@ class OrderChecker:
     ----------
     problems : list of str
         Violations so far, each beginning with the recipe.
+    came : list of callable
+        Told requester id and PASID of each entry that becomes present.
     """
 
     caching_mode: bool = False
@@ -76,6 +80,7 @@ class OrderChecker:
     asks: Callable[[int], bool] = lambda source_id: False
     problems: list[str] = field(default_factory=list)
     debts: list[Debt] = field(default_factory=list)
+    came: list[Callable[[int, int], None]] = field(default_factory=list)
 
     def __post_init__(self):
         self.monitor = BusMonitor(self)
@@ -98,7 +103,13 @@ class OrderChecker:
             guarded = debt.guarded or range(0)
             if not self._excused(debt) and guarded.start < address + size and address < guarded.stop:
                 self._problem(f"{debt}, but {address:#x} is freed")
+        for source_id, words in self.monitor.contexts.items():
+            if words[0] & PRESENT and address <= words[0] & ADDRESS < address + size:
+                self._problem(
+                    f"R15: the PASID directory of {source_id:04x} is freed while its context entry is present"
+                )
         self.trees.forget(range(address, address + size))
+        self.monitor.forget(range(address, address + size))
 
     def command(self, translation: bool, queue: bool, set_root: bool) -> None:
         """R1 and R14."""
@@ -125,7 +136,10 @@ class OrderChecker:
         if old[0] & ~new[0] & PRESENT and old[0] & ~PRESENT != new[0]:
             self._problem(f"R15: context entry of {source_id:04x} loses more than P at once")
         if old[0] & PRESENT or (self.caching_mode and new[0] & PRESENT):
-            self._owe("R15", f"context entry of {source_id:04x} changed", [("cc_inv", covers.context(source_id))])
+            directory = old[0] & ADDRESS
+            guarded = range(directory, directory + (8 << (old[0] >> 9 & 7) + 7)) if old[0] & PRESENT else None
+            what, needs = f"context entry of {source_id:04x} changed", [("cc_inv", covers.context(source_id))]
+            self._owe("R15", what, needs, None, guarded)
 
     def entry_changed(self, source_id: int, pasid: int, old: Words, new: Words) -> None:
         """R2 to R4, R9, R10."""
@@ -134,6 +148,10 @@ class OrderChecker:
         key, name = (source_id, pasid), f"PASID entry {pasid} of {source_id:04x}"
         owing = [debt for debt in self.debts if debt.entry == key and not self._excused(debt)]
         if old[0] & PRESENT:
+            if new[0] & PRESENT and (new[0] ^ old[0], *new[1:]) == (UPDATES, *old[1:]):
+                self._entry_went(key, name, old)
+                self._live[key] = new
+                return
             if new[0] & PRESENT:
                 self._problem(f"R4: {name} is changed while present")
             elif (old[0] & ~3, *old[1:]) != (new[0] & ~3, *new[1:]):
@@ -183,6 +201,8 @@ class OrderChecker:
 
     def _entry_came(self, key: tuple[int, int], name: str, new: Words) -> None:
         self._live[key] = new
+        for told in self.came:
+            told(*key)
         for root, levels, second in _trees(new):
             self.trees.add(root, levels, second)
         if self.caching_mode:

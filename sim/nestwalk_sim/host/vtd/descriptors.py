@@ -8,6 +8,7 @@ __all__ = [
     "Descriptor",
     "DeviceTlbInvalidate",
     "IotlbInvalidate",
+    "PageGroupResponse",
     "PasidCacheInvalidate",
     "PasidDeviceTlbInvalidate",
     "PasidIotlbInvalidate",
@@ -181,6 +182,26 @@ class PasidDeviceTlbInvalidate:
     def __str__(self) -> str:
         what = f"p_dev_tlb_inv device {self.source_id:04x} PASID {self.pasid}"
         return f"{what} {_device_text(self.address, self.address_mask)}"
+
+
+@dataclass(frozen=True)
+class PageGroupResponse:
+    """``page_grp_resp``: the answer to a group of page requests (§7.2), with the code RC: 0 success, 1 invalid request,
+    Fh response failure.
+    """
+
+    source_id: int
+    pasid: int | None
+    group: int
+    code: int
+
+    def words(self) -> Words:
+        pasid = 0 if self.pasid is None else 1 << 4 | self.pasid << 32
+        return 9 | pasid | self.code << 12 | self.source_id << 16, self.group << 3, 0, 0
+
+    def __str__(self) -> str:
+        who = f"device {self.source_id:04x}" + ("" if self.pasid is None else f" PASID {self.pasid}")
+        return f"page_grp_resp {who} group {self.group} code {self.code:x}h"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ __all__ = [
     "NestedFlags",
     "NestedRequest",
     "check_nested",
+    "check_nesting",
     "first_level_entry",
     "nested_entry",
     "pass_through_entry",
@@ -56,9 +57,9 @@ def first_level_entry(iommu: Iommu, table: PageTable, domain_id: int = FIRST_LEV
     )
 
 
-def second_level_entry(iommu: Iommu, table: PageTable, domain_id: int) -> PasidEntry:
-    """The entry for second-stage translation by a domain's tables; EINVAL when the unit cannot do it or not at this
-    depth.
+def second_level_entry(iommu: Iommu, table: PageTable, domain_id: int, *, updates: bool = False) -> PasidEntry:
+    """The entry for second-stage translation by a domain's tables, with accessed and dirty bits under ``updates``;
+    EINVAL when the unit cannot do it or not at this depth.
     """
     require(iommu.capabilities["SSTS"], "the unit has no second-stage translation")
     levels = table.levels
@@ -69,6 +70,7 @@ def second_level_entry(iommu: Iommu, table: PageTable, domain_id: int) -> PasidE
         second_stage_levels=levels,
         second_stage_root=table.root,
         walk_snoop=bool(iommu.capabilities["SMPWCS"]),
+        second_stage_updates=updates,
     )
 
 
@@ -99,6 +101,8 @@ class NestedRequest:
         The second stage.
     nest_parent : bool
         Whether the parent's domain was made for nesting.
+    updates : bool
+        Whether accessed and dirty bits of the second stage are set.
     """
 
     root: int
@@ -106,6 +110,7 @@ class NestedRequest:
     flags: NestedFlags
     parent: PageTable
     nest_parent: bool
+    updates: bool = False
 
 
 async def check_nested(iommu: Iommu, device: Device, pasid: int, request: NestedRequest) -> None:
@@ -116,11 +121,26 @@ async def check_nested(iommu: Iommu, device: Device, pasid: int, request: Nested
     IommuError
         EINVAL, or EBUSY for a present entry, which stays as it is.
     """
-    capabilities, table, flags, parent = iommu.capabilities, iommu.state_of(device).table, request.flags, request.parent
-    require(capabilities["NEST"], "the unit has no nested translation")
-    require(request.nest_parent, "the domain was not made for nesting")
+    table = iommu.state_of(device).table
+    _check_parent(iommu, request)
     require(not (await table.read(pasid)).present, f"PASID {pasid} of {device} is in use", errno.EBUSY)
     await table.clear(pasid)
+    _check_first_stage(iommu, request)
+
+
+def check_nesting(iommu: Iommu, request: NestedRequest) -> None:
+    """The checks of S06 that need no entry; EINVAL for the first that fails."""
+    _check_parent(iommu, request)
+    _check_first_stage(iommu, request)
+
+
+def _check_parent(iommu: Iommu, request: NestedRequest) -> None:
+    require(iommu.capabilities["NEST"], "the unit has no nested translation")
+    require(request.nest_parent, "the domain was not made for nesting")
+
+
+def _check_first_stage(iommu: Iommu, request: NestedRequest) -> None:
+    capabilities, flags, parent = iommu.capabilities, request.flags, request.parent
     width, root = request.address_width, request.root
     require(width in FIRST_STAGE_LEVELS, f"a guest's address width is 48 or 57, not {width}")
     require(width == 48 or capabilities["FS5LP"], "the unit has no 5-level first stage")
@@ -144,6 +164,7 @@ def nested_entry(iommu: Iommu, request: NestedRequest, domain_id: int) -> PasidE
         first_stage_root=request.root,
         first_stage_levels=FIRST_STAGE_LEVELS[request.address_width],
         walk_snoop=bool(iommu.capabilities["SMPWCS"]),
+        second_stage_updates=request.updates,
         supervisor=NestedFlags.SRE in request.flags,
         write_protect=NestedFlags.WPE in request.flags,
         extended_accessed=NestedFlags.EAFE in request.flags,

@@ -1,9 +1,10 @@
 """Reader of the fault recording registers, in the order in which Linux's `dmar_fault` works (§1.8)."""
 
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Self
 
-from .regs import Registers
+from .regs import Registers, RegisterValue
 
 __all__ = ["FaultLog", "FaultRecord"]
 
@@ -40,16 +41,16 @@ class FaultRecord:
     privileged: bool
 
     @classmethod
-    def decode(cls, value: int) -> Self:
-        """The record in a 128-bit fault recording register."""
+    def decode(cls, record: RegisterValue) -> Self:
+        """The record in a fault recording register FRCD."""
         return cls(
-            source_id=value >> 64 & 0xFFFF,
-            pasid=value >> 104 & 0xFFFFF if value >> 95 & 1 else None,
-            address=value & 0xFFFF_FFFF_FFFF_F000,
-            reason=value >> 96 & 0xFF,
-            request=REQUEST_TYPES[value >> 126 & 1, value >> 92 & 1],
-            execute=bool(value >> 94 & 1),
-            privileged=bool(value >> 93 & 1),
+            source_id=record["SID"],
+            pasid=record["PV"] if record["PP"] else None,
+            address=record["FI"] << 12,
+            reason=record["FR"],
+            request=REQUEST_TYPES[record["T1"], record["T2"]],
+            execute=bool(record["EXE"]),
+            privileged=bool(record["PRIV"]),
         )
 
 
@@ -63,7 +64,7 @@ class FaultLog:
     first, count : int
         Offset in bytes of the first record and number of records, from CAP.
 
-    ``overflowed`` counts how often a fault was lost for want of a free record.
+    ``overflowed`` counts how often a fault was lost for want of a free record. ``on_record`` are told of each record.
     """
 
     def __init__(self, regs: Registers, first: int, count: int):
@@ -71,22 +72,32 @@ class FaultLog:
         self._first = first
         self._count = count
         self.overflowed = 0
+        self.on_record: list[Callable[[FaultRecord], None]] = []
 
     async def drain(self) -> list[FaultRecord]:
         """Take all records from FRI on, clear each, then clear the overflow."""
-        status = await self._regs.read("FSTS")
         records: list[FaultRecord] = []
-        if status["PPF"]:
-            index = status["FRI"]
-            for step in range(self._count):
-                offset = self._first + 16 * ((index + step) % self._count)
-                high = await self._regs.transport.read64(offset + 8)
-                if not high >> 63:
-                    break
-                low = await self._regs.transport.read64(offset)
-                records.append(FaultRecord.decode(high << 64 | low))
-                await self._regs.transport.write32(offset + 12, 1 << 31)
-        if status["PFO"]:
+        async for record in self.pending(take=True):
+            records.append(record)
+            for listener in self.on_record:
+                listener(record)
+        if await self.overflows():
             self.overflowed += 1
             await self._regs.write("FSTS", PFO=1)
         return records
+
+    async def pending(self, *, take: bool = False) -> AsyncIterator[FaultRecord]:
+        """The records from FRI on; with ``take`` each is cleared."""
+        status = await self._regs.read("FSTS")
+        for step in range(self._count if status["PPF"] else 0):
+            place = (status["FRI"] + step) % self._count
+            record = await self._regs.read("FRCD", place, self._first)
+            if not record["F"]:
+                break
+            if take:
+                await self._regs.clear("FRCD", "F", place, self._first)
+            yield FaultRecord.decode(record)
+
+    async def overflows(self) -> bool:
+        """Whether a fault was lost since the last `drain`."""
+        return bool((await self._regs.read("FSTS"))["PFO"])

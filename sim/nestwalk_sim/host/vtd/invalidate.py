@@ -8,6 +8,7 @@ from typing import Protocol
 from ..device import Device
 from ..errors import IommuError, require
 from ..ioasid import IoasidSet
+from ..iopf import FaultHandler
 from .cache_tags import CacheTags, aligned_cover, device_tlb_flush, first_stage_flush
 from .descriptors import Descriptor, PasidIotlbInvalidate
 from .page_tables import PageTable
@@ -33,6 +34,8 @@ class SecondStageDomain(Protocol):
     owner: IoasidSet
     nest_parent: bool
     tags: CacheTags
+    fault_handler: FaultHandler | None
+    dirty_tracking: bool
 
 
 class CacheType(Flag):

@@ -9,7 +9,7 @@ from ..errors import IommuError
 from ..transport import Memory
 from .pages import PAGE_SIZE, PageAllocator
 
-__all__ = ["FIRST_STAGE", "SECOND_STAGE", "EntryFormat", "Leaf", "PageTable", "Permission"]
+__all__ = ["FIRST_STAGE", "PAGE_SIZES", "SECOND_STAGE", "EntryFormat", "Leaf", "PageTable", "Permission"]
 
 PAGE_SIZES = {1: 1 << 12, 2: 1 << 21, 3: 1 << 30}
 """Bytes of a leaf at each level."""

@@ -2,9 +2,11 @@
 
 from ..device import Device
 from ..errors import IommuError
+from ..iopf import FaultHandler
 from ..log import Trace
 from .cache_tags import RID_PASID, device_tlb_flush
 from .descriptors import Descriptor, IotlbInvalidate, PasidCacheInvalidate, PasidIotlbInvalidate
+from .drain import drain
 from .entries import (
     FIRST_LEVEL_DOMAIN,
     NestedRequest,
@@ -15,7 +17,6 @@ from .entries import (
     second_level_entry,
 )
 from .page_tables import PageTable
-from .prq import drain
 from .tables import PasidEntry, TranslationType
 from .unit import Iommu
 
@@ -28,11 +29,25 @@ __all__ = [
     "setup_pass_through",
     "setup_second_level",
     "tear_down",
+    "update",
 ]
 
 
-async def install(iommu: Iommu, device: Device, pasid: int, entry: PasidEntry, what: str, trace: Trace) -> None:
+async def install(
+    iommu: Iommu,
+    device: Device,
+    pasid: int,
+    entry: PasidEntry,
+    what: str,
+    trace: Trace,
+    handler: FaultHandler | None = None,
+) -> None:
     """R2: write the entry, P last, and do what a new entry needs. If that fails the entry is torn down again (S07).
+
+    Parameters
+    ----------
+    handler : FaultHandler, optional
+        Who serves page faults from now on.
 
     Raises
     ------
@@ -43,6 +58,8 @@ async def install(iommu: Iommu, device: Device, pasid: int, entry: PasidEntry, w
     await drain(iommu, device, pasid, trace.follow("R5"))
     await state.table.install(pasid, entry)
     state.entries[pasid] = entry
+    if handler is not None:
+        iommu.page_requests.faults.handlers[device.source_id, pasid] = handler
     trace.step(f"PASID entry {pasid} of {device}: {what}, domain {entry.domain_id}")
     flush: list[Descriptor] = [
         PasidCacheInvalidate(entry.domain_id, pasid),
@@ -89,9 +106,15 @@ async def setup_pass_through(iommu: Iommu, device: Device, pasid: int, trace: Tr
 
 
 async def setup_nested(
-    iommu: Iommu, device: Device, pasid: int, request: NestedRequest, domain_id: int, trace: Trace
+    iommu: Iommu,
+    device: Device,
+    pasid: int,
+    request: NestedRequest,
+    domain_id: int,
+    trace: Trace,
+    handler: FaultHandler | None = None,
 ) -> None:
-    """Write the nested entry, after the checks of S06, under a DID of its own.
+    """Write the nested entry, after the checks of S06, under a DID of its own; ``handler`` serves its page faults.
 
     Raises
     ------
@@ -103,7 +126,7 @@ async def setup_nested(
     await check_nested(iommu, device, pasid, request)
     entry = nested_entry(iommu, request, domain_id)
     what = f"nested, guest table {request.root:#x} on second stage {request.parent.root:#x}"
-    await install(iommu, device, pasid, entry, what, trace)
+    await install(iommu, device, pasid, entry, what, trace, handler)
 
 
 async def tear_down(
@@ -145,6 +168,7 @@ async def tear_down(
     ]
     await iommu.queue.submit_sync(flush, trace)
     state.undrained[pasid] = entry.domain_id
+    await iommu.page_requests.faults.withdraw(device, pasid)
     await table.clear(pasid, disable_faults=ignore_faults)
     trace.step(f"PASID entry {pasid} of {device}: {'defunct' if ignore_faults else 'zeroed'}")
     state.entries.pop(pasid, None)
@@ -153,8 +177,28 @@ async def tear_down(
     return entry
 
 
+async def update(iommu: Iommu, device: Device, pasid: int, entry: PasidEntry, what: str, trace: Trace) -> None:
+    """Change SSADE of a present entry, the one field for which it need not be torn down (§6.2)."""
+    state = iommu.state_of(device)
+    await state.table.update(pasid, entry)
+    state.entries[pasid] = entry
+    trace.step(f"PASID entry {pasid} of {device}: {what}")
+    flush: list[Descriptor] = [
+        PasidCacheInvalidate(entry.domain_id, pasid),
+        IotlbInvalidate(entry.domain_id),
+        *device_tlb_flush(iommu, device, pasid),
+    ]
+    await iommu.queue.submit_sync(flush, trace)
+
+
 async def replace(
-    iommu: Iommu, device: Device, pasid: int, entry: PasidEntry, what: str, trace: Trace
+    iommu: Iommu,
+    device: Device,
+    pasid: int,
+    entry: PasidEntry,
+    what: str,
+    trace: Trace,
+    handler: FaultHandler | None = None,
 ) -> PasidEntry | None:
     """R4: put another entry in the place of a present one, which stays when anything fails before that.
 
@@ -172,11 +216,12 @@ async def replace(
     """
     table = iommu.state_of(device).table
     old = await table.read(pasid)
+    served = iommu.page_requests.faults.handlers.get((device.source_id, pasid))
     try:
         await tear_down(iommu, device, pasid, trace.follow("R4"))
-        await install(iommu, device, pasid, entry, what, trace.follow("R4"))
+        await install(iommu, device, pasid, entry, what, trace.follow("R4"), handler)
     except IommuError:
         if old.present:
-            await install(iommu, device, pasid, old, "as it was", trace.follow("R4"))
+            await install(iommu, device, pasid, old, "as it was", trace.follow("R4"), served)
         raise
     return old if old.present else None

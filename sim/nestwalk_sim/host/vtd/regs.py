@@ -44,11 +44,25 @@ class Registers:
     def __init__(self, transport: Transport):
         self.transport = transport
 
-    async def read(self, name: str, index: int = 0) -> RegisterValue:
-        """Read one register, of an array of 64-bit registers that of number ``index``."""
+    async def read(self, name: str, index: int = 0, base: int | None = None) -> RegisterValue:
+        """Read one register, of an array that of number ``index``; of 128 bits the upper half first.
+
+        Parameters
+        ----------
+        base : int, optional
+            Byte offset of the first one, where a capability tells it.
+        """
         register = REGISTERS[name]
-        read = self.transport.read32 if register.width == 32 else self.transport.read64
-        return RegisterValue(name, await read(register.place(index)))
+        offset = self._offset(name, index, base)
+        if register.width == 32:
+            return RegisterValue(name, await self.transport.read32(offset))
+        high = await self.transport.read64(offset + 8) if register.width == 128 else 0
+        return RegisterValue(name, high << 64 | await self.transport.read64(offset))
+
+    async def clear(self, name: str, field: str, index: int = 0, base: int | None = None) -> None:
+        """Clear a status bit by writing 1 to it, and nothing to the rest of the register."""
+        place = REGISTERS[name].by_name[field].low
+        await self.transport.write32(self._offset(name, index, base) + place // 32 * 4, 1 << place % 32)
 
     async def write(self, name: str, **fields: int) -> None:
         """Write one register: the named fields (values from their own bit 0), zero elsewhere.
@@ -62,6 +76,11 @@ class Registers:
         value = register.pack(fields)
         write = self.transport.write32 if register.width == 32 else self.transport.write64
         await write(register.offset, value)
+
+    @staticmethod
+    def _offset(name: str, index: int, base: int | None) -> int:
+        register = REGISTERS[name]
+        return (register.offset if base is None else base) + index * register.step
 
     async def global_command(self, command: str, on: bool, trace: Trace) -> None:
         """Give one global command by the protocol of §1.5.1 and wait for its answer.

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from ..device import Device
 from ..errors import IommuError, require
 from ..ioasid import MAX_PASID, Ioasid, IoasidSet
+from ..iopf import IopfGroup, PageResponse
 from ..mm import Mm
 from .cache_tags import CacheTag, CacheTags, Stage
-from .entries import FIRST_LEVEL_DOMAIN
-from .pasid import setup_first_level, tear_down
+from .entries import FIRST_LEVEL_DOMAIN, first_level_entry
+from .pasid import install, tear_down
 from .svm import HOLDER
 from .unit import Iommu
 
@@ -53,6 +54,12 @@ class SvaDomain:
     async def changed(self, address: int, size: int, leaf: bool) -> None:
         """The process unmapped a range (R6)."""
         await self.tags.flush(address, size, self.iommu.log.trace("mm change", "R6"), leaf=leaf)
+
+    async def handle(self, group: IopfGroup) -> None:
+        """A device touches pages that are not there: fault them in like the process itself; EFAULT if it could not."""
+        for fault in group.faults:
+            await self.mm.fault(fault.address, write=fault.write)
+        await group.respond(PageResponse.SUCCESS)
 
     async def release(self) -> None:
         """The process is gone: what its devices still send is blocked and not recorded, until they unbind (R10)."""
@@ -119,8 +126,9 @@ async def _bind(processes: SvaProcesses, domain: SvaDomain, device: Device) -> S
     handle, trace = SvaHandle(device, domain), iommu.log.trace("sva_bind_device", "R2")
     domain.tags.assign(domain.tag(device))
     try:
-        await iommu.enable_pasid(iommu.state_of(device), trace)
-        await setup_first_level(iommu, device, pasid, domain.mm.table, trace)
+        await iommu.contexts.enable_pasid(iommu.state_of(device), trace)
+        entry = first_level_entry(iommu, domain.mm.table)
+        await install(iommu, device, pasid, entry, "process of the host", trace, domain)
     except IommuError:
         domain.tags.unassign(domain.tag(device))
         raise

@@ -114,6 +114,7 @@ class Svm:
         """The PASID was freed while bound: make each entry defunct, or end the binding when the whole set is being
         freed and nobody is left to unbind.
         """
+        await self.iommu.stops.flush()
         async with self.iommu.pasid_mutex:
             for record in list(self.devices):
                 if self.ioasid.owner.dying:
@@ -154,6 +155,7 @@ async def bind_gpasid(
     require(device.pci, f"{device} is not a PCI device", ENOTSUPP)
     require(device.pasid_bits == PASID_BITS, f"{device} has PASIDs of {device.pasid_bits} bits, not {PASID_BITS}")
     require(0 < data.hpasid < 1 << PASID_BITS, f"host PASID {data.hpasid} is not 1 to {(1 << PASID_BITS) - 1}")
+    require(not iommu.state_of(device).gone, f"{device} is gone", errno.ENODEV)
     async with iommu.pasid_mutex:
         ioasid = iommu.ioasids.find(domain.owner, data.hpasid)
         svm = ioasid.data
@@ -181,6 +183,7 @@ async def _bind_device(
         flags=NestedFlags(data.vtd.flags),
         parent=domain.table,
         nest_parent=domain.nest_parent,
+        updates=domain.dirty_tracking,
     )
     await check_nested(iommu, device, data.hpasid, request)
     async with AsyncExitStack() as undo:
@@ -196,8 +199,8 @@ async def _bind_device(
         undo.callback(iommu.domain_ids.free, record.domain_id)
         domain.tags.assign(record.tag(data.hpasid))
         undo.callback(domain.tags.unassign, record.tag(data.hpasid))
-        await iommu.enable_pasid(iommu.state_of(device), trace)
-        await setup_nested(iommu, device, data.hpasid, request, record.domain_id, trace)
+        await iommu.contexts.enable_pasid(iommu.state_of(device), trace)
+        await setup_nested(iommu, device, data.hpasid, request, record.domain_id, trace, domain.fault_handler)
         undo.push_async_callback(tear_down, iommu, device, data.hpasid, trace.follow("R3"))
         require(ioasid.state is IoasidState.ALLOCATED, f"PASID {data.hpasid} was freed meanwhile", errno.ENOENT)
         # Producers of work hear of it when the translation is in place, and of its end before it goes.
@@ -212,6 +215,7 @@ async def _unbind_device(svm: Svm, record: SvmDev, trace: Trace) -> None:
     iommu, ioasid = svm.iommu, svm.ioasid
     if svm.devices == [record]:
         iommu.ioasids.announce_unbound(ioasid)
+        await iommu.stops.flush()
     await tear_down(iommu, record.device, ioasid.pasid, trace)
     svm.devices.remove(record)
     record.domain.tags.unassign(record.tag(ioasid.pasid))

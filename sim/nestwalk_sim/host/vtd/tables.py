@@ -1,6 +1,7 @@
 """Root, context and PASID tables (§2.2 to §2.6): images of entries, and writers that make them present last."""
 
 import errno
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -64,6 +65,8 @@ class ContextEntry:
         PASIDE: requests-with-PASID are allowed.
     device_tlb_enable : bool
         DTE: translation requests and translated requests are allowed.
+    page_request_enable : bool
+        PRE: page requests are allowed.
     present : bool
         P.
     """
@@ -72,18 +75,21 @@ class ContextEntry:
     directory_size: int
     pasid_enable: bool = False
     device_tlb_enable: bool = False
+    page_request_enable: bool = False
     present: bool = True
     SIZE: ClassVar[int] = 32
 
     def words(self) -> tuple[int, ...]:
         """The entry as four 64-bit words; requests without PASID use PASID 0 (RID_PASID)."""
-        low = self.present | self.device_tlb_enable << 2 | self.pasid_enable << 3 | self.directory_size << 9
+        low = self.present | self.device_tlb_enable << 2 | self.pasid_enable << 3 | self.page_request_enable << 4
+        low |= self.directory_size << 9
         return low | self.pasid_directory, 0, 0, 0
 
     @classmethod
     def decode(cls, words: tuple[int, ...]) -> Self:
         low = words[0]
-        return cls(low & ADDRESS, low >> 9 & 7, bool(low >> 3 & 1), bool(low >> 2 & 1), bool(low & PRESENT))
+        enables = (bool(low >> bit & 1) for bit in (3, 2, 4, 0))
+        return cls(low & ADDRESS, low >> 9 & 7, *enables)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +110,8 @@ class PasidEntry:
         FSPM as a number of levels, 4 or 5.
     walk_snoop : bool
         PWSNP: page walks snoop, so that accessed and dirty bits can be set.
+    second_stage_updates : bool
+        SSADE: accessed and dirty bits of the second stage are set.
     supervisor, write_protect, extended_accessed : bool
         SRE, WPE and EAFE.
     present, fault_processing_disable : bool
@@ -117,6 +125,7 @@ class PasidEntry:
     first_stage_root: int = 0
     first_stage_levels: int = 4
     walk_snoop: bool = False
+    second_stage_updates: bool = False
     supervisor: bool = False
     write_protect: bool = False
     extended_accessed: bool = False
@@ -127,7 +136,7 @@ class PasidEntry:
     def words(self) -> tuple[int, ...]:
         """The entry as eight 64-bit words."""
         word0 = self.present | self.fault_processing_disable << 1 | self.second_stage_levels - 2 << 2
-        word0 |= self.translation << 6 | self.second_stage_root
+        word0 |= self.translation << 6 | self.second_stage_updates << 9 | self.second_stage_root
         word1 = self.domain_id | self.walk_snoop << 23
         word2 = self.supervisor | (self.first_stage_levels == 5) << 2 | self.write_protect << 4
         word2 |= self.extended_accessed << 7 | self.first_stage_root
@@ -144,6 +153,7 @@ class PasidEntry:
             first_stage_root=word2 & ADDRESS,
             first_stage_levels=5 if word2 >> 2 & 3 else 4,
             walk_snoop=bool(word1 >> 23 & 1),
+            second_stage_updates=bool(word0 >> 9 & 1),
             supervisor=bool(word2 & 1),
             write_protect=bool(word2 >> 4 & 1),
             extended_accessed=bool(word2 >> 7 & 1),
@@ -163,15 +173,22 @@ class RootTable:
     async def create(cls, pages: PageAllocator) -> Self:
         return cls(pages, await pages.allocate())
 
+    async def find(self, source_id: int) -> int | None:
+        """Address of the context entry of a requester, or None where no context table exists yet."""
+        pointer = int.from_bytes(await self._pages.memory.read(self._slot(source_id), 8), "little")
+        return (pointer & ADDRESS) + ContextEntry.SIZE * (source_id & 0x7F) if pointer & PRESENT else None
+
     async def context_entry(self, source_id: int) -> int:
-        """Host address of the context entry of a requester."""
-        bus, half, index = source_id >> 8, source_id >> 7 & 1, source_id & 0x7F
-        slot = self.address + PIECE * bus + 8 * half
-        pointer = int.from_bytes(await self._pages.memory.read(slot, 8), "little")
-        if not pointer & PRESENT:
-            pointer = await self._pages.allocate() | PRESENT
-            await self._pages.memory.write(slot, pointer.to_bytes(8, "little"))
-        return (pointer & ADDRESS) + ContextEntry.SIZE * index
+        """Address of the context entry of a requester; a missing context table is made."""
+        address = await self.find(source_id)
+        if address is None:
+            table = await self._pages.allocate()
+            await self._pages.memory.write(self._slot(source_id), (table | PRESENT).to_bytes(8, "little"))
+            address = table + ContextEntry.SIZE * (source_id & 0x7F)
+        return address
+
+    def _slot(self, source_id: int) -> int:
+        return self.address + PIECE * (source_id >> 8) + 8 * (source_id >> 7 & 1)
 
 
 class PasidTable:
@@ -232,6 +249,14 @@ class PasidTable:
             raise IommuError(errno.EBUSY, f"PASID {pasid} has a present entry")
         await write_entry(self.memory, await self.make(pasid), entry.words())
 
+    async def update(self, pasid: int, entry: PasidEntry) -> None:
+        """Change what one 16-byte piece of a present entry holds, the piece with P: a walk sees all of it or
+        nothing.
+        """
+        words = entry.words()
+        content = (words[0] | words[1] << 64).to_bytes(PIECE, "little")
+        await self.memory.write(await self.make(pasid), content)
+
     async def hide(self, pasid: int, *, disable_faults: bool = False) -> None:
         """Clear P and keep everything else: caches may still hold the entry (R3). With FPD it is defunct (R10)."""
         address = await self.make(pasid)
@@ -245,6 +270,30 @@ class PasidTable:
         if address is not None:
             kept = FAULT_PROCESSING_DISABLE if disable_faults else 0
             await write_entry(self.memory, address, (kept, *_NOTHING[1:]))
+
+    async def present(self) -> AsyncIterator[tuple[int, PasidEntry]]:
+        """Every present entry, by its PASID."""
+        async for index, table in self._tables():
+            content = await self.memory.read(table, PAGE_SIZE)
+            for number in range(PAGE_SIZE // PasidEntry.SIZE):
+                if content[number * PasidEntry.SIZE] & PRESENT:
+                    pasid = index * (PAGE_SIZE // PasidEntry.SIZE) + number
+                    yield pasid, await self.read(pasid)
+
+    async def destroy(self) -> None:
+        """Free directory and tables; nothing may lead here any more."""
+        async for _, table in self._tables():
+            await self._pages.free(table)
+        await self._pages.free(self.directory)
+
+    async def _tables(self) -> AsyncIterator[tuple[int, int]]:
+        """Index and address of each table of the directory."""
+        size = 8 << self.directory_size + 7
+        content = await self.memory.read(self.directory, size)
+        for at in range(0, size, 8):
+            pointer = int.from_bytes(content[at : at + 8], "little")
+            if pointer & PRESENT:
+                yield at // 8, pointer & ADDRESS
 
     def _slot(self, pasid: int) -> int:
         return self.directory + 8 * (pasid >> 6)

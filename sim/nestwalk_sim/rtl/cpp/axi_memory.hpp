@@ -19,8 +19,8 @@
 
 class AxiMemory {
   public:
-    AxiMemory(SparseMemory& memory, std::function<void(const std::string&)> violation)
-        : memory_(memory), violation_(std::move(violation)) {
+    AxiMemory(const std::string& port, SparseMemory& memory, std::function<void(const std::string&)> violation)
+        : port_(port + ": "), memory_(memory), violation_(std::move(violation)) {
         knobs.latency = 1;
         knobs.exclusives = 1;
         monitors_.resize(1u << ID_WIDTH);
@@ -130,9 +130,9 @@ class AxiMemory {
     // --- what the manager must keep ---------------------------------------------------------------------------------
 
     void check_held(const AxiIn& in) {
-        if (previous_.ar.valid && !ar_was_ready_ && !(in.ar == previous_.ar)) violation_("mem: AR changed before ARREADY");
-        if (previous_.aw.valid && !aw_was_ready_ && !(in.aw == previous_.aw)) violation_("mem: AW changed before AWREADY");
-        if (previous_.w.valid && !w_was_ready_ && !(in.w == previous_.w)) violation_("mem: W changed before WREADY");
+        if (previous_.ar.valid && !ar_was_ready_ && !(in.ar == previous_.ar)) violation_(port_ + "AR changed before ARREADY");
+        if (previous_.aw.valid && !aw_was_ready_ && !(in.aw == previous_.aw)) violation_(port_ + "AW changed before AWREADY");
+        if (previous_.w.valid && !w_was_ready_ && !(in.w == previous_.w)) violation_(port_ + "W changed before WREADY");
         ar_was_ready_ = out.ar_ready;
         aw_was_ready_ = out.aw_ready;
         w_was_ready_ = out.w_ready;
@@ -141,7 +141,7 @@ class AxiMemory {
 
     void check_address(const AddressChannel& a, const char* channel) {
         const uint64_t bytes = uint64_t(a.beats + 1) << a.size;
-        const std::string name = std::string("mem: ") + channel;
+        const std::string name = port_ + channel;
         if ((1u << a.size) > DATA_BYTES) violation_(name + "SIZE is wider than the bus");
         if (a.burst != INCR && a.burst != WRAP) violation_(name + "BURST is neither INCR nor WRAP");
         if (a.burst == WRAP && (bytes & (bytes - 1) || a.beats < 1 || a.beats > 15 || a.address % (1u << a.size)))
@@ -242,7 +242,7 @@ class AxiMemory {
             for (unsigned index = 0; index <= write.address.beats; index++) {
                 write.beats.push_back(write_beats_.front());
                 write_beats_.pop_front();
-                if (write.beats.back().last != (index == write.address.beats)) violation_("mem: WLAST at the wrong beat");
+                if (write.beats.back().last != (index == write.address.beats)) violation_(port_ + "WLAST at the wrong beat");
             }
             write.due = now + latency();
             write.number = counters.writes++;
@@ -304,7 +304,7 @@ class AxiMemory {
     // The strobed bytes of a beat, in as few pieces as there are runs of them.
     void store_beat(uint64_t address, unsigned lane, unsigned size, const WriteBeat& beat) {
         const uint64_t lanes = (size == 64 ? ~uint64_t(0) : (uint64_t(1) << size) - 1) << lane;
-        if (beat.strobe & ~lanes) violation_("mem: WSTRB outside the lanes of the beat");
+        if (beat.strobe & ~lanes) violation_(port_ + "WSTRB outside the lanes of the beat");
         for (unsigned at = 0; at < size;) {
             unsigned run = 0;
             while (at + run < size && beat.strobe >> (lane + at + run) & 1) run++;
@@ -374,6 +374,7 @@ class AxiMemory {
     static constexpr uint8_t INCR = 1, WRAP = 2;
     static constexpr size_t no_trace = ~size_t(0);
 
+    const std::string port_;
     SparseMemory& memory_;
     std::function<void(const std::string&)> violation_;
     Random random_;

@@ -11,8 +11,10 @@
 #include "axi_memory.hpp"
 #include "core_driver.hpp"
 #include "csr_master.hpp"
+#include "dma_master.hpp"
 #include "layout.hpp"
 #include "operations.hpp"
+#include "page_driver.hpp"
 #include "sparse_memory.hpp"
 
 namespace {
@@ -34,9 +36,12 @@ struct Bench {
 
     Operations operations;
     SparseMemory memory;
-    AxiMemory mem{memory, [this](const std::string& what) { violation(what); }};
+    AxiMemory mem{"mem", memory, [this](const std::string& what) { violation(what); }};
+    AxiMemory out{"out", memory, [this](const std::string& what) { violation(what); }};
     CoreDriver core{operations, [this](const std::string& what) { violation(what); }};
     CsrMaster csr{operations};
+    DmaMaster dma{operations};
+    PageDriver pages{operations, [this](const std::string& what) { violation(what); }};
     std::vector<Watch> watches;
     std::vector<InterruptWait> interrupt_waits;
     std::array<bool, interrupt_lines> interrupt_level{};
@@ -48,6 +53,7 @@ struct Bench {
     Bench() {
         memory.on_write = [this](uint64_t address, uint64_t size) {
             mem.forget_exclusive(address, size);
+            out.forget_exclusive(address, size);
             check_watches(address, size);
         };
     }
@@ -89,6 +95,15 @@ struct Bench {
 
 std::unique_ptr<Bench> the_bench = std::make_unique<Bench>();
 
+// One edge of a port of the memory; it rests while the unit is in reset.
+const AxiOut& memory_clock(AxiMemory& memory, const AxiIn& in) {
+    if (the_bench->rst)
+        memory.reset();
+    else
+        memory.clock(in, the_bench->operations.now);
+    return memory.out;
+}
+
 Beat beat_of(const svBitVecVal* words) {
     Beat beat;
     std::memcpy(beat.data(), words, beat.size());
@@ -101,38 +116,70 @@ extern "C" {
 
 // --- DPI-C: what happens on a rising edge ----------------------------------------------------------------------------
 
-void bench_memory(svBit arvalid, int arid, long long araddr, int arlen, int arsize, int arburst, svBit arlock, svBit awvalid,
-                  int awid, long long awaddr, int awlen, int awsize, int awburst, svBit awlock, svBit wvalid,
-                  const svBitVecVal* wdata, long long wstrb, svBit wlast, svBit rready, svBit bready, svBit* arready,
-                  svBit* awready, svBit* wready, svBit* rvalid, int* rid, svBitVecVal* rdata, int* rresp, svBit* rlast,
-                  svBit* bvalid, int* bid, int* bresp) {
-    if (the_bench->rst) {
-        the_bench->mem.reset();
-    } else {
-        AxiIn in;
-        if (arvalid)
-            in.ar = {true,           uint16_t(arid),   uint64_t(araddr), uint8_t(arlen),
-                     uint8_t(arsize), uint8_t(arburst), uint8_t(arlock)};
-        if (awvalid)
-            in.aw = {true,           uint16_t(awid),   uint64_t(awaddr), uint8_t(awlen),
-                     uint8_t(awsize), uint8_t(awburst), uint8_t(awlock)};
-        if (wvalid) in.w = {true, beat_of(wdata), uint64_t(wstrb), bool(wlast)};
-        in.r_ready = rready;
-        in.b_ready = bready;
-        the_bench->mem.clock(in, the_bench->operations.now);
+#define AXI_MEMORY_PORT(function, port)                                                                                      \
+    void function(svBit arvalid, int arid, long long araddr, int arlen, int arsize, int arburst, svBit arlock, svBit awvalid,   \
+                  int awid, long long awaddr, int awlen, int awsize, int awburst, svBit awlock, svBit wvalid,                   \
+                  const svBitVecVal* wdata, long long wstrb, svBit wlast, svBit rready, svBit bready, svBit* arready,           \
+                  svBit* awready, svBit* wready, svBit* rvalid, int* rid, svBitVecVal* rdata, int* rresp, svBit* rlast,         \
+                  svBit* bvalid, int* bid, int* bresp) {                                                                       \
+        AxiIn in;                                                                                                              \
+        if (arvalid)                                                                                                           \
+            in.ar = {true,           uint16_t(arid),   uint64_t(araddr), uint8_t(arlen),                                       \
+                     uint8_t(arsize), uint8_t(arburst), uint8_t(arlock)};                                                      \
+        if (awvalid)                                                                                                           \
+            in.aw = {true,           uint16_t(awid),   uint64_t(awaddr), uint8_t(awlen),                                       \
+                     uint8_t(awsize), uint8_t(awburst), uint8_t(awlock)};                                                      \
+        if (wvalid) in.w = {true, beat_of(wdata), uint64_t(wstrb), bool(wlast)};                                               \
+        in.r_ready = rready;                                                                                                   \
+        in.b_ready = bready;                                                                                                   \
+        const AxiOut& out = memory_clock(the_bench->port, in);                                                                 \
+        *arready = out.ar_ready;                                                                                               \
+        *awready = out.aw_ready;                                                                                               \
+        *wready = out.w_ready;                                                                                                 \
+        *rvalid = out.r_valid;                                                                                                 \
+        *rid = out.r_id;                                                                                                       \
+        std::memcpy(rdata, out.r_data.data(), out.r_data.size());                                                              \
+        *rresp = out.r_response;                                                                                               \
+        *rlast = out.r_last;                                                                                                   \
+        *bvalid = out.b_valid;                                                                                                 \
+        *bid = out.b_id;                                                                                                       \
+        *bresp = out.b_response;                                                                                               \
     }
-    const AxiOut& out = the_bench->mem.out;
-    *arready = out.ar_ready;
-    *awready = out.aw_ready;
-    *wready = out.w_ready;
-    *rvalid = out.r_valid;
-    *rid = out.r_id;
-    std::memcpy(rdata, out.r_data.data(), out.r_data.size());
-    *rresp = out.r_response;
-    *rlast = out.r_last;
-    *bvalid = out.b_valid;
-    *bid = out.b_id;
-    *bresp = out.b_response;
+
+AXI_MEMORY_PORT(bench_memory, mem)
+AXI_MEMORY_PORT(bench_out, out)
+
+void bench_dma(svBit arready, svBit awready, svBit wready, svBit rvalid, const svBitVecVal* rdata, int rresp, svBit bvalid,
+               int bresp, svBit* arvalid, svBit* awvalid, long long* address, int* len, int* sid, svBit* ssidv, int* ssid,
+               svBit* wvalid, svBitVecVal* wdata, long long* wstrb, svBit* wlast, svBit* rready, svBit* bready) {
+    DmaMaster& dma = the_bench->dma;
+    if (the_bench->rst) {
+        dma.reset();
+    } else {
+        DmaIn in;
+        in.ar_ready = arready;
+        in.aw_ready = awready;
+        in.w_ready = wready;
+        in.r_valid = rvalid;
+        in.b_valid = bvalid;
+        in.r_response = uint8_t(rresp);
+        in.b_response = uint8_t(bresp);
+        if (rvalid) in.r_data = beat_of(rdata);
+        dma.clock(in);
+    }
+    *arvalid = dma.out.ar_valid;
+    *awvalid = dma.out.aw_valid;
+    *address = dma.access.start();
+    *len = int(dma.access.beats()) - 1;
+    *sid = dma.access.source_id;
+    *ssidv = dma.access.pasid_valid;
+    *ssid = dma.access.pasid;
+    *wvalid = dma.out.w_valid;
+    std::memcpy(wdata, dma.out.w.data.data(), dma.out.w.data.size());
+    *wstrb = dma.out.w.strobe;
+    *wlast = dma.out.w.last;
+    *rready = dma.out.r_ready;
+    *bready = dma.out.b_ready;
 }
 
 void bench_core(svBit request_ready, svBit response_valid, const svBitVecVal* response, svBit* request_valid,
@@ -147,6 +194,23 @@ void bench_core(svBit request_ready, svBit response_valid, const svBitVecVal* re
         the_bench->core.clock(in);
     }
     const CoreOut& out = the_bench->core.out;
+    *request_valid = out.request_valid;
+    std::memcpy(request, out.request.words.data(), sizeof(out.request.words));
+    *response_ready = out.response_ready;
+}
+
+void bench_pages(svBit request_ready, svBit response_valid, const svBitVecVal* response, svBit* request_valid,
+                 svBitVecVal* request, svBit* response_ready) {
+    if (the_bench->rst) {
+        the_bench->pages.reset();
+    } else {
+        PageIn in;
+        in.request_ready = request_ready;
+        in.response_valid = response_valid;
+        if (response_valid) std::memcpy(in.response.words.data(), response, sizeof(in.response.words));
+        the_bench->pages.clock(in);
+    }
+    const PageOut& out = the_bench->pages.out;
     *request_valid = out.request_valid;
     std::memcpy(request, out.request.words.data(), sizeof(out.request.words));
     *response_ready = out.response_ready;
@@ -236,6 +300,47 @@ uint32_t nw_submit(unsigned lane, const Request* requests, Answer* answers, uint
 void nw_cancel(uint32_t handle) { the_bench->core.cancel(handle); }
 void nw_core_knobs(unsigned lane, const CoreKnobs* knobs) { the_bench->core.set_knobs(lane, *knobs); }
 void nw_hang_limit(uint64_t cycles) { the_bench->core.hang_limit = cycles; }
+
+// --- Python: dma port ------------------------------------------------------------------------------------------------
+
+uint32_t nw_dma(int write, uint64_t address, uint64_t size, unsigned source_id, int pasid_valid, unsigned pasid,
+                const uint8_t* data) {
+    DmaAccess access;
+    access.handle = the_bench->operations.start();
+    access.write = write;
+    access.address = address;
+    access.size = unsigned(size);
+    access.source_id = uint16_t(source_id);
+    access.pasid_valid = pasid_valid;
+    access.pasid = pasid;
+    if (write) access.data.assign(data, data + size);
+    const uint32_t handle = access.handle;
+    the_bench->dma.submit(std::move(access));
+    return handle;
+}
+
+// The response; what was read goes to `into`.
+int nw_dma_result(uint32_t handle, uint8_t* into) {
+    const DmaResult result = std::move(the_bench->dma.results.at(handle));
+    the_bench->dma.results.erase(handle);
+    if (into) std::copy(result.data.begin(), result.data.end(), into);
+    return result.response;
+}
+
+// --- Python: ats port ------------------------------------------------------------------------------------------------
+
+uint32_t nw_request_pages(const PageRequest* requests, uint64_t* cycles, uint64_t count) {
+    return the_bench->pages.submit(requests, cycles, count);
+}
+
+uint64_t nw_page_responses(PageResponse* into, uint64_t from) {
+    const auto& responses = the_bench->pages.responses;
+    if (into) std::copy(responses.begin() + from, responses.end(), into);
+    return responses.size();
+}
+
+uint32_t nw_wait_page_responses(uint64_t count) { return the_bench->pages.wait(count); }
+void nw_page_knobs(const PageKnobs* knobs) { the_bench->pages.set_knobs(*knobs); }
 
 // --- Python: registers -----------------------------------------------------------------------------------------------
 

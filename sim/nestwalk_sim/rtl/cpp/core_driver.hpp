@@ -3,7 +3,6 @@
 // Requests come from lanes, each with its own queue and limits, so that several devices can be played at once; lanes that can
 // send take turns. A batch belongs to Python, which keeps its arrays alive until the batch has finished.
 #pragma once
-#include <algorithm>
 #include <array>
 #include <deque>
 #include <functional>
@@ -13,34 +12,7 @@
 #include "layout.hpp"
 #include "operations.hpp"
 #include "random.hpp"
-
-template <unsigned bits> struct Vector {
-    std::array<uint32_t, (bits + 31) / 32> words{};
-
-    void put(Slice slice, uint64_t value) {
-        for (unsigned done = 0; done < slice.width;) {
-            const unsigned at = slice.offset + done;
-            const unsigned count = std::min(32 - at % 32, slice.width - done);
-            const uint32_t mask = uint32_t((uint64_t(1) << count) - 1);
-            words[at / 32] |= (uint32_t(value >> done) & mask) << at % 32;
-            done += count;
-        }
-    }
-
-    uint64_t get(Slice slice) const {
-        uint64_t value = 0;
-        for (unsigned done = 0; done < slice.width;) {
-            const unsigned at = slice.offset + done;
-            const unsigned count = std::min(32 - at % 32, slice.width - done);
-            const uint64_t mask = (uint64_t(1) << count) - 1;
-            value |= (words[at / 32] >> at % 32 & mask) << done;
-            done += count;
-        }
-        return value;
-    }
-
-    bool operator==(const Vector& other) const { return words == other.words; }
-};
+#include "vector.hpp"
 
 using RequestVector = Vector<REQUEST_WIDTH>;
 using ResponseVector = Vector<RESPONSE_WIDTH>;
