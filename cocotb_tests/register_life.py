@@ -1,6 +1,7 @@
 """Random accesses to the whole page of registers of a unit, compared with the register model after each of them."""
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Protocol
 
@@ -12,11 +13,11 @@ from nestwalk.registers.capability import (
     version,
     virtual_command_capability,
 )
-from nestwalk_sim.host.vtd.descriptors import Wait
 from nestwalk_sim.memory import PAGE_SIZE, Memory
 from nestwalk_sim.model import Access, ModelConfig, Request
 from nestwalk_sim.rtl.memory import BenchMemory
 
+from .descriptor_stream import QUEUE, STATUS, DescriptorStream
 from .register_model import (
     CCMD,
     CNTRCFG,
@@ -29,9 +30,7 @@ from .register_model import (
     ICS,
     IMPCTL,
     IOTLB,
-    IQA,
     IQH,
-    IQT,
     IVA,
     KNOWN,
     QIE,
@@ -48,8 +47,6 @@ EVENT_COUNTS = range(0xC40, 0xDB0)
 """How often things have happened is for other tests."""
 
 COMMANDS = TE | SRTP | QIE
-IF = 1 << 4
-QUEUE, STATUS = 0x7000_0000, 0x7010_0000
 
 
 class Target(Protocol):
@@ -104,7 +101,7 @@ class Life:
         The same for the golden model.
     random : Random
 
-    ``done`` counts what was done.
+    ``done`` counts what was done, ``seen`` the descriptors before the last reset, see `QueueModel`.
     """
 
     def __init__(self, target: Target, config: IommuConfig, announced: ModelConfig, random: Random):
@@ -115,6 +112,7 @@ class Life:
             memory.add_pages((QUEUE, QUEUE + PAGE_SIZE, STATUS))
         self.model = self._new_model()
         self.done: Counter[str] = Counter()
+        self.seen: Counter[tuple[int, ...]] = Counter()
         first = self.model.fault_records
         self._places = [*KNOWN, *range(first, first + 16 * config.fault_records, 4)]
 
@@ -135,8 +133,7 @@ class Life:
             constants |= {0x380: 3, 0x388: 1 | config.page_requests << 6, 0x390: 0, 0x398: 3, 0x448: 0x33 << 48}
         control = config.walk_slot_limit * 0x1F00 | (config.prefetch_streams != 0)
         own = {IMPCTL: control, CPW: config.partitioning * 0xFFFF}
-        pasids = config.virtual_command_pasids
-        return RegisterModel(self.announced, config.fault_records, pasids, constants, own, self.memory)
+        return RegisterModel(config, self.announced, constants, own, self.memory)
 
     # --- accesses
 
@@ -172,6 +169,7 @@ class Life:
 
     async def settle(self) -> None:
         """Let everything end, and look at what is not in registers: messages and wires."""
+        await self.target.follow(IQH, 0x7_FFF0, self.model.read(IQH, 4))
         await self.target.settle()
         assert self.target.messages == self.model.messages
         assert self.target.lines == self.model.lines
@@ -256,42 +254,13 @@ class Life:
         await self.settle()
 
     async def work(self) -> None:
-        """A queue in order, with wait descriptors of all kinds, up to its end or to one that is no descriptor."""
-        random, model = self.random, self.model
-        if model.read(GSTS, 4) & QIE:
-            await self.command(QIE)
-        for status in (FSTS, ICS):
-            await self.write(status, 4, 0x7F)
-        if model.state.ttm == 2:
-            await self.write(RTADDR, 8, random.choice((0, 1)) << 10)
-            await self.command(SRTP)
-        wide = bool(model.state.ttm) or (self.announced.scalable_mode and random.random() < 0.5)
-        size = 32 if wide else 16
-        count = random.randrange(1, 20)
-        for number in range(count):
-            descriptor = Wait(random.choice((None, STATUS + 8 * random.randrange(512))), random.getrandbits(32))
-            words = list(descriptor.words())
-            words[0] |= random.choice((0, IF)) | random.choice((0, 1 << 6))
-            if random.random() < 0.03:
-                words[0] ^= 1 << random.choice((3, *range(8, 32)))  # none of these makes another type
-            content = b"".join(word.to_bytes(8, "little") for word in words)[:size]
-            for memory in (self.memory, self.target.memory):
-                memory.write(QUEUE + size * number, content)
-        await self.write(IQT, 8, 0)
-        await self.write(IQA, 8, QUEUE | wide << 11 | random.randrange(2))
-        await self.command(QIE)
-        await self.write(IQT, random.choice((4, 8)), size * count)
-        for _ in range(count):
-            await self.settle()
-            if await self.target.read(IQH, 8) == model.read(IQH, 8):
-                break
-        await self.settle()
-        status = self.target.memory.read(STATUS, PAGE_SIZE)
-        assert status == self.memory.read(STATUS, PAGE_SIZE)
+        """A stream of descriptors."""
+        await DescriptorStream(self).run()
 
     async def reset(self) -> None:
         """Everything is as at first; the whole page is read."""
         await self.target.reset()
+        self.seen += self.model.seen
         self.model = self._new_model()
         await self.whole_page()
 
@@ -300,15 +269,18 @@ class Life:
         for offset in range(0, PAGE_SIZE, size):
             await self.read(offset, size)
 
-    async def run(self, count: int) -> None:
-        """Do ``count`` things, all kinds of them."""
-        kinds = [
+    def kinds(self) -> list[tuple[int, Callable[[], Awaitable[None]]]]:
+        """What is done, and how often in comparison."""
+        return [
             (60, self.random_read), (60, self.random_write), (10, self.random_command), (10, self.random_invalidation),
             (10 * bool(self.config.virtual_command_pasids), self.random_virtual_command),
             (10 * self.config.performance_monitoring, self.random_enhanced_command),
             (10, self.device), (4, self.work), (4, self.recover), (1, self.reset), (1, self.whole_page),
         ]  # fmt: skip
-        weights, actions = zip(*kinds, strict=True)
+
+    async def run(self, count: int) -> None:
+        """Do ``count`` things, all kinds of them."""
+        weights, actions = zip(*self.kinds(), strict=True)
         for number in range(count):
             if number % 100 == 0:
                 self.target.vary(self.random)

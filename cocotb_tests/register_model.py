@@ -3,12 +3,14 @@
 Shares neither table nor code with the hardware or the host stack.
 """
 
-from contextlib import suppress
+from collections import Counter
 
-from nestwalk_sim.memory import AccessError, Memory
+from nestwalk.config import IommuConfig
+from nestwalk_sim.memory import Memory
 from nestwalk_sim.model import ModelConfig, Request, UnitState, translate
 
 from .expectations import expected_record
+from .queue_model import QueueModel
 
 __all__ = [
     "CCMD",
@@ -25,6 +27,7 @@ __all__ = [
     "IMPCTL",
     "IOTLB",
     "IQA",
+    "IQE",
     "IQH",
     "IQT",
     "IVA",
@@ -91,8 +94,6 @@ KNOWN = [
 ]  # fmt: skip
 """Where there are registers, and beside them."""
 
-INVALID_TAIL, FETCH, INVALID_TYPE, RESERVED_FIELD, INVALID_WIDTH, TAIL_ALIGNMENT, INVALID_MODE = range(1, 8)
-
 
 class _Event:
     """The interrupt of one control register (§1.8.2)."""
@@ -119,12 +120,9 @@ class RegisterModel:
 
     Parameters
     ----------
-    config : ModelConfig
-        What is announced.
-    records : int
-        Fault recording registers.
-    pasids : int
-        PASIDs that virtual commands give out, 0 without these.
+    config : IommuConfig
+    announced : ModelConfig
+        The same for the golden model.
     constants : dict of int to int
         Capabilities: 64-bit values by offset.
     own : dict of int to int
@@ -138,17 +136,18 @@ class RegisterModel:
 
     def __init__(
         self,
-        config: ModelConfig,
-        records: int,
-        pasids: int,
+        config: IommuConfig,
+        announced: ModelConfig,
         constants: dict[int, int],
         own: dict[int, int],
         memory: Memory,
     ):
-        self.config, self._memory = config, memory
+        self.config, self._announced, self._memory = config, announced, memory
+        self._queue = QueueModel(config, memory)
         halves = ((offset, value, half) for offset, value in constants.items() for half in (0, 1))
         self._constants = {offset + 4 * half: value >> 32 * half & ALL for offset, value, half in halves}
         self._writable = STORED | own | (PAGE_REQUESTS if config.page_requests else {})
+        pasids = config.virtual_command_pasids
         if pasids:
             self._writable |= VIRTUAL_COMMANDS
         # Events that counters can count, by group.
@@ -163,10 +162,10 @@ class RegisterModel:
         self.stored |= {control: IM for control in (FECTL, IECTL, PECTL, PERFINTRCTL) if control in self.stored}
         if own.get(IMPCTL, 0) & 1:
             self.stored[IMPCTL] = 1
-        self._records = [0] * records
+        self._records = [0] * config.fault_records
         self.fault_records = 16 * (constants[0x08] >> 24 & 0x3FF)
         self._next_record = self._first_record = 0
-        self._status = self._completed = self._head = self._error_code = self._command = 0
+        self._status = self._completed = self._error_code = self._command = 0
         self._root_set = False
         self._version, self._max_address_mask = constants[0x00] >> 4 & 0xF, constants[0x08] >> 48 & 0x3F
         self._address_mask = self._context_done = self._iotlb_done = 0
@@ -203,7 +202,7 @@ class RegisterModel:
 
     def request(self, request: Request) -> None:
         """A device asks; its fault is recorded (§1.8.1)."""
-        result = translate(self._memory, self.state, self.config, request)
+        result = translate(self._memory, self.state, self._announced, request)
         record = expected_record(request, result)
         if record is None or self._status & PFO:
             return
@@ -244,7 +243,7 @@ class RegisterModel:
             GSTS: self._command & (TE | QIE) | self._root_set * SRTP,
             FSTS: self._status | self._pending * PPF | self._first_record << 8,
             FECTL: self.stored[FECTL] | self._fault.pending * IP,
-            IQH: self._head << 4,
+            IQH: self._queue.head << 4,
             ICS: self._completed,
             IECTL: self.stored[IECTL] | self._completion.pending * IP,
             IQERCD: self._error_code,
@@ -302,7 +301,7 @@ class RegisterModel:
         if not command & TE:
             self._next_record = 0
         if not command & QIE:
-            self._head = 0
+            self._queue.head = 0
         self.state = self.state._replace(translation_enabled=bool(command & TE))
         self._command = command
 
@@ -350,55 +349,20 @@ class RegisterModel:
         self._fault.follow(condition, condition or bool(self._status))
         self._completion.follow(bool(self._completed), bool(self._completed))
 
-    # --- the invalidation queue, whose descriptors wait and nothing else
-
     def _run_queue(self) -> None:
         """Execute what is queued, up to an error (§5.1)."""
-        while self._command & QIE and not self._status & (IQE | ITE) and self._head != self.stored[IQT] >> 4:
-            error = self._misprogrammed() or self._execute()
+        queue = self._queue
+        queue.address, queue.tail = self.stored[IQA + 4] << 32 | self.stored[IQA], self.stored[IQT]
+        queue.mode = self.state.ttm
+        while self._command & QIE and not self._status & (IQE | ITE) and not queue.empty:
+            error = queue.step()
             if error:
                 self._error_code = error
                 self._status |= IQE
-            else:
-                self._head = (self._head + self._step) % self._slots
+            self._completed |= queue.interrupts
             self._follow()
 
     @property
-    def _step(self) -> int:
-        """Offsets from one descriptor to the next: 16 bytes each."""
-        return 2 if self.stored[IQA] >> 11 & 1 else 1
-
-    @property
-    def _slots(self) -> int:
-        return 256 << (self.stored[IQA] & 7)
-
-    def _misprogrammed(self) -> int:
-        """IQEI of width, mode and tail (§1.11), 0 for none."""
-        wide, tail = self._step == 2, self.stored[IQT] >> 4
-        if self.state.ttm == 2:
-            return INVALID_MODE
-        if (wide and not self.config.scalable_mode) or (not wide and self.state.ttm != 0):
-            return INVALID_WIDTH
-        if wide and tail & 1:
-            return TAIL_ALIGNMENT
-        return INVALID_TAIL if tail >= self._slots else 0
-
-    def _execute(self) -> int:
-        """One descriptor; IQEI, or 0."""
-        base = self.stored[IQA + 4] << 32 | self.stored[IQA] & ~0xFFF
-        place = (base + 16 * self._head) & (1 << self.config.haw) - 1
-        try:
-            content = self._memory.read(place, 16 * self._step)
-        except AccessError:
-            return FETCH
-        value = int.from_bytes(content, "little")
-        if value & 0xE0F != 5:
-            return INVALID_TYPE
-        if value & ~(0xFFFF_FFFF_FFFF_FFFC << 64 | 0xFFFF_FFFF_0000_007F | self.config.page_requests << 7):
-            return RESERVED_FIELD
-        if value & 1 << 5:
-            with suppress(AccessError):  # nobody is left to be told
-                self._memory.write(value >> 64 & (1 << self.config.haw) - 1, (value >> 32 & ALL).to_bytes(4, "little"))
-        if value & 1 << 4:
-            self._completed = 1
-        return 0
+    def seen(self) -> Counter[tuple[int, ...]]:
+        """Descriptors of all kinds, see `QueueModel`."""
+        return self._queue.seen

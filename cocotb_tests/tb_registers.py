@@ -18,7 +18,10 @@ from .session import CONFIG, MODEL, count_of, random_timing, rng_of, start
 
 SOURCE = 0x0310
 SETTLED = 400
-"""Cycles in which everything but a global command is over."""
+"""Cycles in which everything is over but a global command, or what the queue executes."""
+
+LONGEST = 5_000_000
+"""Cycles that a queue full of global invalidations may take."""
 
 
 class Hardware:
@@ -36,7 +39,7 @@ class Hardware:
         await self._bench.csr_write(offset, value, size)
 
     async def follow(self, offset: int, mask: int, value: int) -> None:
-        await self._bench.csr_poll(offset, mask, value)
+        await self._bench.csr_poll(offset, mask, value, limit=LONGEST)
 
     async def settle(self) -> None:
         await self._bench.cycles(SETTLED)

@@ -57,5 +57,5 @@ class Software:
 def test_random_accesses(name: str, changes: dict, rng: Random):
     config = preset(name).replace(**changes)
     life = Life(Software(config), config, model_config(config), rng)
-    asyncio.run(life.run(5000))
+    asyncio.run(life.run(2500))
     assert min(life.done.values()) > 3

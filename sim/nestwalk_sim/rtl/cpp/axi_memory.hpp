@@ -249,7 +249,21 @@ class AxiMemory {
             write.trace_index = write_traces_.front();
             write_traces_.pop_front();
             writes_.push_back(std::move(write));
-            if (!late()) perform(writes_.back());
+            if (!late()) perform_in_order();
+        }
+    }
+
+    // The newest write, after older ones of its id to the same bytes: AXI keeps these in order.
+    void perform_in_order() {
+        const auto range = [](const Write& write) {
+            const AddressChannel& a = write.address;
+            const uint64_t start = a.address & ~uint64_t((1u << a.size) - 1);
+            return std::pair(start, start + (uint64_t(a.beats + 1) << a.size));
+        };
+        const auto [start, end] = range(writes_.back());
+        for (auto& older : writes_) {
+            const auto [from, to] = range(older);
+            if (!older.done && older.address.id == writes_.back().address.id && from < end && start < to) perform(older);
         }
     }
 
