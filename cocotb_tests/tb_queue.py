@@ -1,6 +1,7 @@
 """Random streams of descriptors, right and wrong, through the hardware's invalidation queue."""
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import cocotb
 
@@ -18,7 +19,7 @@ ERRORS = {(1,), (2,), (5,), (6,), (7,)}
 class Streams(Life):
     """Little but descriptors; registers are written in between."""
 
-    def kinds(self):
+    def kinds(self) -> list[tuple[int, Callable[[], Awaitable[None]]]]:
         return [(10, self.work), (2, self.random_write), (1, self.recover), (1, self.random_read)]
 
 
